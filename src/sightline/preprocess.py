@@ -1,0 +1,118 @@
+"""From pictures of any size to a batch: resize rule, channel order, mean and standard deviation, padding.
+
+A model owns its ``Preprocess``; it is saved with the weights, so that a checkpoint is used right by
+whoever loads it, whichever library it came from.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.shapes import Float, UInt8
+from sightline.types import Images, Placement
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Either ``fixed`` (height, width: the picture is stretched), or the short side is brought to
+    ``short`` unless the long side would pass ``long``; with neither, the size stays.
+
+    ``mean`` and ``std`` are for values in 0..1, in the order of ``channels``.
+    ``resize`` "bytes" rounds the size and resizes the bytes (fast); "torchvision" does as
+    torchvision's detection models do: the scale in float32, the size rounded down (480 rows brought
+    to 800 become 799), the picture normalised first and resized then.
+    """
+
+    short: int | None = 800
+    long: int | None = 1333
+    fixed: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channels: Literal["rgb", "bgr"] = "rgb"
+    multiple: int = 32
+    antialias: bool = True
+    resize: Literal["bytes", "torchvision"] = "bytes"
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width a picture is scaled to; never less than one pixel."""
+        if self.fixed is not None:
+            return self.fixed
+        if self.short is None:
+            return height, width
+        scale = self.short / min(height, width)
+        if self.long is not None:
+            scale = min(scale, self.long / max(height, width))
+        if self.resize == "torchvision":
+            scale = float(np.float32(scale))
+            return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def __call__(
+        self, pictures: Sequence[UInt8[Tensor, "3 _ _"]]
+    ) -> tuple[Images, list[Placement]]:
+        """RGB bytes in; a padded batch and how each picture was placed in it out."""
+        placements = [
+            Placement(original=_size(picture), size=self.size(*_size(picture)))
+            for picture in pictures
+        ]
+        scaled = [self._scale(p, place.size) for p, place in zip(pictures, placements, strict=True)]
+        height, width = self.canvas([place.size for place in placements])
+        pixels = scaled[0].new_zeros(len(scaled), 3, height, width)
+        for row, picture in zip(pixels, scaled, strict=True):
+            row[:, : picture.shape[1], : picture.shape[2]] = picture
+        sizes = torch.tensor([place.size for place in placements], device=pixels.device)
+        return Images(pixels, sizes), placements
+
+    def canvas(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Height and width of the batch that holds these sizes: the largest, rounded up."""
+        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+        step = self.multiple
+        return -(-height // step) * step, -(-width // step) * step
+
+    def _scale(self, picture: Tensor, size: tuple[int, int]) -> Float[Tensor, "3 _ _"]:
+        if self.resize == "torchvision":
+            return self._resize(self._normalise(picture), size)
+        return self._normalise(self._resize(picture, size))
+
+    def _resize(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        if _size(picture) == size:
+            return picture
+        return F.interpolate(
+            picture[None], size=size, mode="bilinear", align_corners=False, antialias=self.antialias
+        )[0]
+
+    def _normalise(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+        if self.channels == "bgr":
+            picture = picture.flip(0)
+        mean = torch.tensor(self.mean, device=picture.device)[:, None, None]
+        std = torch.tensor(self.std, device=picture.device)[:, None, None]
+        return (picture.float() / 255 - mean) / std
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preprocess":
+        """The inverse of ``to_json``, through JSON or not.
+
+        Raises:
+            SightlineError: a field that this version does not know.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise SightlineError(f"preprocessing has unknown fields: {', '.join(sorted(unknown))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _size(picture: Tensor) -> tuple[int, int]:
+    return picture.shape[-2], picture.shape[-1]
