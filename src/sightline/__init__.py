@@ -1,0 +1,96 @@
+"""Sightline: object detection and image segmentation in PyTorch.
+
+The public names are found on first use, so that ``import sightline`` costs nothing.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.errors import SightlineError
+    from sightline.evaluate import evaluate
+    from sightline.models import create
+    from sightline.predict import predict
+    from sightline.preprocess import Preprocess
+    from sightline.recipes.recipe import Recipe
+    from sightline.train import train
+    from sightline.types import (
+        Classes,
+        Images,
+        Instances,
+        Loss,
+        Panoptic,
+        Placement,
+        Scene,
+        Segment,
+    )
+    from sightline.weights import load, save
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Classes",
+    "Images",
+    "Instances",
+    "Loss",
+    "Panoptic",
+    "Placement",
+    "Preprocess",
+    "Recipe",
+    "Scene",
+    "Segment",
+    "SightlineError",
+    "create",
+    "evaluate",
+    "load",
+    "predict",
+    "save",
+    "train",
+]
+
+_HOMES = {
+    "Classes": "types",
+    "Images": "types",
+    "Instances": "types",
+    "Loss": "types",
+    "Panoptic": "types",
+    "Placement": "types",
+    "Preprocess": "preprocess",
+    "Recipe": "recipes.recipe",
+    "Scene": "types",
+    "Segment": "types",
+    "SightlineError": "errors",
+    "create": "models",
+    "evaluate": "evaluate",
+    "load": "weights",
+    "predict": "predict",
+    "save": "weights",
+    "train": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported from its home on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    value = getattr(import_module(f"sightline.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Importing ``sightline.train`` binds the module over the public function of the same name;
+    this keeps the function. (``from sightline.train import ...`` does not need the binding.)"""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

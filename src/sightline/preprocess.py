@@ -1,4 +1,4 @@
-"""From pictures of any size to a batch: resize rule, channel order, mean and standard deviation, padding.
+"""From pictures of any size to a batch: resize rule, channel order, mean and deviation, padding.
 
 A model owns its ``Preprocess``; it is saved with the weights, so that a checkpoint is used right by
 whoever loads it, whichever library it came from.
@@ -111,7 +111,10 @@ class Preprocess:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise SightlineError(f"preprocessing has unknown fields: {', '.join(sorted(unknown))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 def _size(picture: Tensor) -> tuple[int, int]:

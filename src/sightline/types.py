@@ -1,4 +1,4 @@
-"""What travels between folders: pictures in a batch, things in a picture, and what a loss is made of.
+"""What travels between folders: pictures in a batch, things in a picture, the parts of a loss.
 
 Boxes are xyxy in pixels, in continuous coordinates (a box over the whole of an H x W picture is
 ``[0, 0, W, H]``); classes are ``0..C-1``; 255 is unlabelled in a label map. Ground truth and
@@ -26,14 +26,15 @@ class Images(NamedTuple):
     regions: Float[Tensor, "B R 4"] | None = None  # proposals from outside; zero area where fewer
 
     def to(self, device: torch.device | str) -> "Images":
-        return Images(*(None if value is None else value.to(device) for value in self))
+        regions = None if self.regions is None else self.regions.to(device)
+        return Images(self.pixels.to(device), self.sizes.to(device), regions)
 
 
 class Loss(NamedTuple):
     """A weighted sum and what it is to be divided by, over all processes."""
 
     total: Float[Tensor, ""]
-    count: Float[Tensor, ""]
+    count: Float[Tensor, ""]  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
     def mean(self) -> Float[Tensor, ""]:
         """The loss of this process alone; a count of zero divides by one."""

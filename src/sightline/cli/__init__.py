@@ -1,0 +1,90 @@
+"""The command line. Each command is a function in a file of this folder; its signature is the
+interface. Commands are named here as strings and imported when called, so that help is quick.
+
+Exit codes: 0 done, 2 a mistake the user can mend (told in one line), 130 stopped by Ctrl-C;
+a bug of ours keeps its traceback and exits with 1.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import sightline
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+COMMANDS = {
+    "train": "Train a model on a folder of labelled photos, from scratch or from given weights.",
+    "evaluate": "Measure a model on labelled photos.",
+    "predict": "Find things in photos; draw them, or write them as JSON.",
+    "toybox": "Write the generated data set as a COCO data set.",
+    "demo": "Train on generated scenes, measure, and draw what was found, in a few minutes.",
+}
+
+
+def build() -> "App":
+    """The app with all commands; none of them is imported yet.
+
+    Raises:
+        SightlineError: cyclopts is not installed (a bare machine trains from Python).
+    """
+    try:
+        from cyclopts import App
+    except ImportError as error:
+        raise SightlineError(
+            "the command line needs the package cyclopts (pip install cyclopts); "
+            "sightline.train, evaluate and predict work from Python without it"
+        ) from error
+    app = App(
+        name="sightline",
+        help="Object detection and image segmentation: train, measure, predict.",
+        version=sightline.__version__,
+        help_format="plaintext",  # the default, markdown, costs a tenth of a second to import
+        suppress_keyboard_interrupt=False,
+    )
+    for name, help_line in COMMANDS.items():
+        app.command(f"sightline.cli.{name}:{name}", name=name, help=help_line)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, by default with the arguments of the process; gives the exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        app = build()
+        from cyclopts import CycloptsError
+    except SightlineError as error:
+        return _refuse(error)
+    try:
+        app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            print_error=False,
+            verbose=False,
+            result_action="return_value",
+        )
+    except (SightlineError, CycloptsError) as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What was dropped or mended in the user's data is one line; where in our code is no matter."""
+    print("warning:", " ".join(str(message).split()), file=file or sys.stderr)
