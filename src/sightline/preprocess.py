@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,8 +28,8 @@ class Preprocess:
 
     ``mean`` and ``std`` are for values in 0..1, in the order of ``channels``.
     ``resize`` "bytes" rounds the size and resizes the bytes (fast); "torchvision" does as
-    torchvision's detection models do: the scale in float32, the size rounded down (480 rows brought
-    to 800 become 799), the picture normalised first and resized then.
+    torchvision's detection models do: the size rounded down (640 columns scaled by 5/3 become
+    1066), the picture normalised first and resized then.
     """
 
     short: int | None = 800
@@ -53,7 +52,6 @@ class Preprocess:
         if self.long is not None:
             scale = min(scale, self.long / max(height, width))
         if self.resize == "torchvision":
-            scale = float(np.float32(scale))
             return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
