@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.contracts")
+
 # Shared machines stall now and then, so an example may take as long as it likes; the same examples
 # each time, so that a change fails for what it did and not by chance.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
