@@ -43,7 +43,6 @@ def assert_are_things(things: Instances, rows: list[int]) -> None:
     assert things.boxes[:, 3].tolist() == rows
     assert things.scores is not None
     assert things.scores.tolist() == pytest.approx([row / 10 for row in rows])
-    assert things.ignore is not None
     assert things.ignore.tolist() == [row == 1 for row in rows]
     assert things.area is not None
     assert things.area.tolist() == rows
@@ -85,7 +84,6 @@ def test_join_leaves_out_what_a_part_does_not_know() -> None:
 
 def test_ignore_is_false_where_nothing_is_said() -> None:
     things = Instances(boxes=torch.zeros(2, 4), labels=torch.zeros(2, dtype=torch.long))
-    assert things.ignore is not None
     assert things.ignore.tolist() == [False, False]
 
 

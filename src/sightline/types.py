@@ -79,14 +79,15 @@ class Instances:
     boxes: Float[Tensor, "N 4"]
     labels: Int[Tensor, " N"]
     scores: Float[Tensor, " N"] | None = None  # None in ground truth
-    ignore: Bool[Tensor, " N"] | None = None  # crowd, difficult, don't care; None becomes all False
+    # Crowd, difficult, don't care; left out: all False.
+    ignore: Bool[Tensor, " _"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     area: Float[Tensor, " N"] | None = None  # in square pixels of the original; None: unknown
     masks: Masks | None = None
     keypoints: Float[Tensor, "N K 3"] | None = None  # x, y, visibility 0, 1 or 2 (or a score)
     extra: dict[str, Tensor | list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.ignore is None:
+        if len(self.ignore) == 0:
             self.ignore = torch.zeros(len(self.labels), dtype=torch.bool, device=self.boxes.device)
         for name, column in self._columns().items():
             if len(column) != len(self.labels):
