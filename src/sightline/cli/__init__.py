@@ -52,24 +52,30 @@ def build() -> "App":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the arguments of the process; gives the exit code."""
-    warnings.showwarning = _show_warning
-    try:
-        app = build()
-        from cyclopts import CycloptsError
-    except SightlineError as error:
-        return _refuse(error)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        except SightlineError as error:
+            return _refuse(error)
+        except KeyboardInterrupt:
+            return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    app = build()
+    from cyclopts import CycloptsError
+
     try:
         app(
-            sys.argv[1:] if arguments is None else arguments,
+            arguments,
             exit_on_error=False,
             print_error=False,
             verbose=False,
             result_action="return_value",
         )
-    except (SightlineError, CycloptsError) as error:
+    except CycloptsError as error:
         return _refuse(error)
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
