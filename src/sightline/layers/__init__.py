@@ -1,0 +1,1 @@
+"""Modules that three models or more use."""
