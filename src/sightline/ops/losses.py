@@ -1,0 +1,40 @@
+"""Losses as sums over what counts. An entry that is to be ignored adds nothing and no gradient."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.shapes import Float, Int, Shaped
+
+IGNORED = -1  # the label of an entry without a say
+
+
+def smooth_l1(
+    prediction: Float[Tensor, "*N"], target: Float[Tensor, "*N"], beta: float = 1.0
+) -> Float[Tensor, "*N"]:
+    """0.5 d^2 / beta where |d| < beta, else |d| - 0.5 beta (Fast R-CNN, equation 3, has beta 1).
+    ``beta`` 0 is the absolute difference."""
+    distance = (prediction - target).abs()
+    if beta == 0:
+        return distance
+    return torch.where(distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta)
+
+
+def cross_entropy_sum(
+    logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The summed cross-entropy of a softmax and the number of entries that are not IGNORED."""
+    total = F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
+    return total, (labels != IGNORED).sum().to(logits.dtype)
+
+
+def binary_cross_entropy_sum(
+    logits: Float[Tensor, "*N"], labels: Shaped[Tensor, "*N"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The summed cross-entropy of independent sigmoids, labels 0, 1 or IGNORED, and the number of
+    entries that are not IGNORED."""
+    counted = labels != IGNORED
+    each = F.binary_cross_entropy_with_logits(
+        logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
+    )
+    return torch.where(counted, each, 0).sum(), counted.sum().to(logits.dtype)

@@ -1,0 +1,248 @@
+"""Fixed-size features of regions: RoIPool and RoIAlign, over one level or a pyramid.
+
+RoIAlign (Mask R-CNN, section 3) has two forms with equal values. *Gathered*: each sample is a
+weighted sum of four rows of the flattened, channels-last pyramid, and the samples of a bin are one
+bag of ``embedding_bag``; gradients reach the features and, through the weights, the box
+coordinates. This is also the fastest form on a CPU. *Compiled*: torchvision's kernel, for GPUs and
+exported graphs, whose gradients stop at the features.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.ops.boxes import area
+from sightline.shapes import Float, Int
+
+Pyramid = Sequence[Float[Tensor, "B C _ _"]]
+
+
+def assign_levels(
+    boxes: Float[Tensor, "R 4"], strides: Sequence[int], size: float = 224, level: int = 4
+) -> Int[Tensor, " R"]:
+    """The row of ``strides`` that pools each box (FPN, equation 1): a box of ``size`` pixels a side
+    goes to the level of stride 2**level, a box half as large one level finer."""
+    finest, coarsest = (stride.bit_length() - 1 for stride in (strides[0], strides[-1]))
+    # The small term keeps exact powers of two on their own level whatever sqrt and log2 round to.
+    exact = level + torch.log2(area(boxes).sqrt() / size + 1e-6)
+    return exact.floor().clamp(finest, coarsest).long() - finest
+
+
+def roi_pool(
+    features: Float[Tensor, "B C H W"],
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int[Tensor, " R"],
+    stride: int,
+    size: int,
+) -> Float[Tensor, "R C S S"]:
+    """RoIPool (Fast R-CNN, section 2.1): the box snapped to whole cells, cut into S x S bins of
+    whole cells, the maximum of each; 0 for a bin without cells."""
+    from torchvision.ops import roi_pool as kernel
+
+    return kernel(features, _with_index(boxes, image_index, features), size, 1 / stride)
+
+
+def roi_align(
+    pyramid: Pyramid,
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int[Tensor, " R"],
+    strides: Sequence[int],
+    size: int,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    reduce: Literal["mean", "max"] = "mean",
+) -> Float[Tensor, "R C S S"]:
+    """Each box cut into S x S bins without snapping, each bin sampled bilinearly at
+    ``sampling_ratio`` squared points, the samples averaged (or their maximum taken).
+
+    Boxes are in pixels of the batch; ``strides`` has one entry a level. ``sampling_ratio`` 0 takes
+    as many points a side as a bin has cells, rounded up. ``aligned`` puts the value of a cell at
+    its middle (Detectron2's ROIAlignV2); without it a cell's value sits at its corner and a box
+    counts as at least one cell wide and high.
+    """
+    levels = boxes.new_zeros(len(boxes), dtype=torch.long)
+    if len(pyramid) > 1:
+        levels = assign_levels(boxes.detach(), strides)
+    on_kernel = pyramid[0].device.type != "cpu" or torch.compiler.is_exporting()
+    if on_kernel and reduce == "mean" and not boxes.requires_grad:
+        return _compiled(
+            pyramid, boxes, image_index, levels, strides, size, sampling_ratio, aligned
+        )
+    regions = _Regions.place(pyramid, boxes, image_index, levels, strides, size, aligned)
+    if sampling_ratio > 0:
+        index, weight = regions.even_samples(sampling_ratio)
+        pooled = _gather_even(regions.flat, index, weight, reduce)
+    else:
+        pooled = _gather_ragged(regions, reduce)
+    return pooled.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+
+
+def _with_index(boxes: Tensor, image_index: Tensor, features: Tensor) -> Tensor:
+    """The kernels' form: [R, 5], the picture's index first."""
+    return torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1).to(features.dtype)
+
+
+def _compiled(
+    pyramid: Pyramid,
+    boxes: Tensor,
+    image_index: Tensor,
+    levels: Tensor,
+    strides: Sequence[int],
+    size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """The kernel on each level. An exported graph pools every box on every level and keeps its own,
+    since how many boxes a level has is data."""
+    from torchvision.ops import roi_align as kernel
+
+    indexed = _with_index(boxes, image_index, pyramid[0])
+    exporting = torch.compiler.is_exporting()
+    pooled = pyramid[0].new_zeros(len(boxes), pyramid[0].shape[1], size, size)
+    for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
+        mine = levels == level
+        if exporting or len(pyramid) == 1:
+            here = kernel(features, indexed, size, 1 / stride, sampling_ratio, aligned)
+            pooled = torch.where(mine[:, None, None, None], here, pooled)
+        else:
+            rows = mine.nonzero().flatten()
+            here = kernel(features, indexed[rows], size, 1 / stride, sampling_ratio, aligned)
+            pooled = pooled.index_copy(0, rows, here)
+    return pooled
+
+
+class _Axis(NamedTuple):
+    """Along one axis: the two cells beside each sample and their bilinear weights."""
+
+    low: Tensor
+    high: Tensor
+    low_weight: Tensor
+    high_weight: Tensor
+
+
+def _neighbours(position: Tensor, cells: Tensor) -> _Axis:
+    """A sample up to one cell outside the map takes the border's value, beyond that it is 0."""
+    inside = (position >= -1) & (position <= cells)
+    last = cells - 1
+    clamped = torch.minimum(position.clamp(min=0), last.to(position.dtype))
+    low = clamped.detach().floor()
+    fraction = clamped - low
+    low = low.long()
+    inside = inside.to(position.dtype)
+    return _Axis(low, torch.minimum(low + 1, last), (1 - fraction) * inside, fraction * inside)
+
+
+class _Regions(NamedTuple):
+    """R regions placed on the flattened pyramid; positions are in cells of each region's level."""
+
+    flat: Float[Tensor, "rows C"]
+    start: Float[Tensor, "R 2"]  # y, x of the upper left corner
+    bin: Float[Tensor, "R 2"]  # height, width of a bin
+    base: Int[Tensor, " R"]  # the row of the first cell of the region's picture and level
+    cells: Int[Tensor, "R 2"]  # height, width of that level's map
+    size: int
+
+    @classmethod
+    def place(
+        cls,
+        pyramid: Pyramid,
+        boxes: Tensor,
+        image_index: Tensor,
+        levels: Tensor,
+        strides: Sequence[int],
+        size: int,
+        aligned: bool,
+    ) -> "_Regions":
+        batch, channels = pyramid[0].shape[:2]
+        flat = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, channels) for f in pyramid])
+        shapes = torch.tensor([f.shape[-2:] for f in pyramid], device=boxes.device)
+        per_picture = shapes.prod(dim=1)
+        first = (per_picture * batch).cumsum(0) - per_picture * batch
+        if boxes.dtype != torch.float64:
+            boxes = boxes.float()
+        corners = boxes / boxes.new_tensor(strides)[levels, None] - (0.5 if aligned else 0.0)
+        extent = corners[:, 2:] - corners[:, :2]
+        if not aligned:
+            extent = extent.clamp(min=1)
+        return cls(
+            flat=flat,
+            start=corners[:, :2].flip(1),
+            bin=extent.flip(1) / size,
+            base=first[levels] + image_index * per_picture[levels],
+            cells=shapes[levels],
+            size=size,
+        )
+
+    def even_samples(self, ratio: int) -> tuple[Tensor, Tensor]:
+        """Rows and weights [R, S, S, ratio * ratio, 4] for ``ratio`` points a side in every bin."""
+        sample = torch.arange(self.size * ratio, device=self.start.device)
+        cell, within = sample // ratio, sample % ratio
+        axes = []
+        for axis in (0, 1):
+            start, side = self.start[:, axis, None], self.bin[:, axis, None]
+            position = start + cell * side + (within + 0.5) * side / ratio
+            axes.append(_neighbours(position, self.cells[:, axis, None]))
+        along_y = _Axis(*(v.view(-1, self.size, 1, ratio, 1) for v in axes[0]))
+        along_x = _Axis(*(v.view(-1, 1, self.size, 1, ratio) for v in axes[1]))
+        width = self.cells[:, 1].view(-1, 1, 1, 1, 1)
+        index, weight = _corners(along_y, along_x, self.base.view(-1, 1, 1, 1, 1), width)
+        return index.flatten(3, 4), weight.flatten(3, 4)
+
+    def ragged_samples(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows and weights [T, 4] of all samples, bin after bin, and how many each bin has, for as
+        many points a side as the region's bins have cells."""
+        side = self.bin.detach().ceil().long()
+        bins = self.size**2
+        per_bin = side.prod(dim=1).repeat_interleave(bins)
+        bag = torch.arange(len(per_bin), device=side.device).repeat_interleave(per_bin)
+        nth = torch.arange(len(bag), device=side.device) - (per_bin.cumsum(0) - per_bin)[bag]
+        region, place = bag // bins, bag % bins
+        within = torch.stack([nth // side[region, 1], nth % side[region, 1]], dim=1)
+        cell = torch.stack([place // self.size, place % self.size], dim=1)
+        bin = self.bin[region]
+        position = self.start[region] + cell * bin + (within + 0.5) * bin / side[region]
+        along_y = _neighbours(position[:, 0], self.cells[region, 0])
+        along_x = _neighbours(position[:, 1], self.cells[region, 1])
+        index, weight = _corners(along_y, along_x, self.base[region], self.cells[region, 1])
+        return index, weight, per_bin
+
+
+def _corners(y: _Axis, x: _Axis, base: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """The four rows around each sample and their weights, in a new last axis."""
+    low, high = base + y.low * width, base + y.high * width
+    index = torch.stack([low + x.low, low + x.high, high + x.low, high + x.high], dim=-1)
+    weight = torch.stack(
+        [
+            y.low_weight * x.low_weight,
+            y.low_weight * x.high_weight,
+            y.high_weight * x.low_weight,
+            y.high_weight * x.high_weight,
+        ],
+        dim=-1,
+    )
+    return index, weight
+
+
+def _bags(flat: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """The weighted sum of the rows of each bag: [bags, C]."""
+    return F.embedding_bag(index, flat, mode="sum", per_sample_weights=weight.to(flat.dtype))
+
+
+def _gather_even(flat: Tensor, index: Tensor, weight: Tensor, reduce: str) -> Tensor:
+    bins, samples = index.shape[:3].numel(), index.shape[3]
+    if reduce == "mean":
+        return _bags(flat, index.view(bins, -1), weight.view(bins, -1) / samples)
+    return _bags(flat, index.view(-1, 4), weight.view(-1, 4)).unflatten(0, (bins, samples)).amax(1)
+
+
+def _gather_ragged(regions: _Regions, reduce: str) -> Tensor:
+    index, weight, per_bin = regions.ragged_samples()
+    bins = torch.arange(len(per_bin), device=index.device).repeat_interleave(per_bin)
+    samples = _bags(regions.flat, index, weight)
+    pooled = samples.new_zeros(len(per_bin), samples.shape[1])
+    how = "mean" if reduce == "mean" else "amax"
+    into = bins[:, None].expand_as(samples)
+    return pooled.scatter_reduce(0, into, samples, reduce=how, include_self=False)
