@@ -1,0 +1,68 @@
+"""One file a paper. ``create`` builds a model by name and gives it a card, which a checkpoint
+keeps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from sightline.errors import SightlineError
+from sightline.models.fast_rcnn import fast_rcnn
+from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
+from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
+from sightline.types import Classes
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "fast_rcnn": fast_rcnn,
+    "faster_rcnn": faster_rcnn,
+    "faster_rcnn_single": faster_rcnn_single,
+    "faster_rcnn_v2": faster_rcnn_v2,
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of its model: how to build it again and what its labels mean."""
+
+    model: str  # name in MODELS
+    options: dict[str, Any]  # keyword arguments of the builder, JSON values
+    classes: Classes
+    history: tuple[dict[str, Any], ...] = field(default=())  # what it was trained on, oldest first
+
+
+def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) -> nn.Module:
+    """Build a model: ``create("faster_rcnn", classes=["cat", "dog"], backbone="resnet18")``.
+
+    ``options`` go to the builder in the model's file. The card leaves out ``pretrained``: once
+    built, the weights are the model's own.
+
+    Raises:
+        SightlineError: an unknown model or option.
+    """
+    if name not in MODELS:
+        near = get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(MODELS))}"
+        raise SightlineError(f"unknown model {name!r}; {hint}")
+    builder = MODELS[name]
+    known = set(signature(builder).parameters) - {"classes"}
+    if unknown := sorted(set(options) - known):
+        raise SightlineError(
+            f"{name} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    meaning = as_classes(classes)
+    model = builder(len(meaning), **options)
+    kept = {key: value for key, value in options.items() if key != "pretrained"}
+    model.card = Card(name, kept, meaning)
+    return model
+
+
+def as_classes(classes: int | Sequence[str] | Classes) -> Classes:
+    """A number becomes ``class 0``, ``class 1``, ..."""
+    if isinstance(classes, Classes):
+        return classes
+    if isinstance(classes, int):
+        return Classes(tuple(f"class {number}" for number in range(classes)))
+    return Classes(tuple(classes))
