@@ -1,0 +1,1 @@
+"""Labelled pictures: read from files or generated, packed, varied, put together into batches."""

@@ -1,0 +1,75 @@
+"""A folder of labelled pictures: its format and its splits are found from what lies in it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from sightline.data import coco, voc
+from sightline.data.packed import Dataset, Packed, Splits
+from sightline.errors import SightlineError
+
+_FORMATS = (coco, voc)
+
+
+def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
+    """What to train on and what to measure on.
+
+    ``path`` is a folder (COCO JSON or Pascal VOC XML) or one COCO annotation file. Where there is
+    no val split, the share ``val`` of the pictures is set aside: those whose hash of (seed, file
+    name) is lowest, so the same pictures wherever the folder lies. A test split is not touched.
+
+    Raises:
+        SightlineError: no such folder, no known layout, nothing to train on, or a flaw in a file.
+    """
+    module, found = _find(Path(path))
+    if "train" in found and "val" in found:
+        both = module.read(Path(path), found, ["train", "val"])
+        return Splits(both["train"], both["val"])
+    names = ("train", "trainval", "all") if set(found) == {"all"} else ("train", "trainval")
+    whole = next((split for split in names if split in found), None)
+    if whole is None:
+        raise SightlineError(f"{path} has nothing to train on: only {', '.join(sorted(found))}")
+    return _divide(module.read(Path(path), found, [whole])[whole], val, seed)
+
+
+def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:
+    """One split, by its name in the folder; "train" and "val" also where ``open_dataset`` makes
+    them, and "all" for every annotated picture of a folder without splits.
+
+    Raises:
+        SightlineError: as ``open_dataset``, or there is no such split.
+    """
+    module, found = _find(Path(path))
+    if split in found and not (split == "train" and "val" not in found):
+        return module.read(Path(path), found, [split])[split]
+    if split in ("train", "val"):
+        return open_dataset(path, val, seed)[split == "val"]
+    raise SightlineError(f"{path} has no split {split}: it has {', '.join(sorted(found))}")
+
+
+def _find(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The module of the format, and what its ``find`` found."""
+    if not path.exists():
+        raise SightlineError(f"no such folder: {path}")
+    for module in _FORMATS:
+        found = module.find(path)
+        if found:
+            return module, found
+    looked_for = " or ".join(module.LOOKED_FOR for module in _FORMATS)
+    raise SightlineError(f"{path}: no known layout; looked for {looked_for}")
+
+
+def _divide(dataset: Packed, val: float, seed: int) -> Splits:
+    if not 0 < val < 1:
+        raise SightlineError(f"the share set aside for val must lie between 0 and 1, not {val}")
+    count = len(dataset)
+    if count < 2:
+        raise SightlineError("one picture cannot be both trained on and measured on: add another")
+    ranked = sorted(range(count), key=lambda index: _hash(seed, dataset.path(index).name))
+    held = min(max(round(count * val), 1), count - 1)
+    train, held_out = sorted(ranked[held:]), sorted(ranked[:held])
+    return Splits(dataset.take(train), dataset.take(held_out))
+
+
+def _hash(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()

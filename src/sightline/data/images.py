@@ -1,0 +1,135 @@
+"""Pictures from files: RGB bytes, upright, whatever the file held.
+
+Decoded by torchcodec where it is installed and knows the format (JPEG, PNG, WebP, GIF, AVIF), by
+Pillow otherwise. Both give the same picture: turned as the EXIF orientation says, grey and palette
+expanded to three channels, an alpha channel dropped (the colours under it stay, as in torchvision
+and OpenCV), 16 bits scaled to 8 (65535 becomes 255), CMYK converted, the first frame of many.
+"""
+
+import functools
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.shapes import UInt8
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_ORIENTATION = 274  # the EXIF tag
+_TURNED = (5, 6, 7, 8)  # orientations that swap height and width
+
+
+def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
+    """The picture in a file.
+
+    Raises:
+        SightlineError: the file is missing or holds no picture that can be decoded.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode_image(data)
+    except SightlineError as error:
+        raise SightlineError(f"cannot read {path} as a picture: {error}") from error
+
+
+def decode_image(data: bytes) -> UInt8[Tensor, "3 H W"]:
+    """The picture in the bytes of a file.
+
+    Raises:
+        SightlineError: neither decoder can read them.
+    """
+    decode = torchcodec_decoder()
+    picture = None if decode is None else _try_torchcodec(decode, data)
+    return _decode_with_pillow(data) if picture is None else picture
+
+
+@functools.cache
+def torchcodec_decoder() -> Callable[..., Any] | None:
+    """torchcodec's decoder, or None where it is absent or does not load (importing takes a second).
+
+    The loader calls this before it forks, so that its workers need not import it again.
+    """
+    try:
+        decoders = importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError):
+        return None
+    decode: Callable[..., Any] = decoders.decode_image
+    return decode
+
+
+def _try_torchcodec(decode: Callable[..., Any], data: bytes) -> Tensor | None:
+    """None where it does not know the format or finds the data corrupt: Pillow then has its say."""
+    try:
+        picture: Tensor = decode(data, mode="RGB")
+    except (ValueError, RuntimeError):
+        return None
+    return picture[0] if picture.ndim == 4 else picture
+
+
+def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return from_pillow(image)
+    except UnidentifiedImageError as error:
+        raise SightlineError("unknown format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SightlineError(str(error)) from error
+
+
+def from_pillow(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """A Pillow image of any mode as RGB bytes, turned as its EXIF orientation says.
+
+    Raises:
+        SightlineError: pixels without a known range (floating point, or integers above 16 bits).
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise SightlineError("floating point pixels have no known range: save it as 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bits(np.asarray(image))
+    pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _from_16_bits(values: np.ndarray[Any, Any]) -> Tensor:
+    if values.min() < 0 or values.max() > 65535:
+        raise SightlineError("its pixels are outside 0..65535: save it as 8 or 16 bits")
+    grey = np.rint(values / 257).astype(np.uint8)
+    return torch.from_numpy(grey).expand(3, -1, -1).contiguous()
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the picture in a file, upright, from its header alone.
+
+    Raises:
+        SightlineError: the file is missing or is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.format != "TIFF" and _orientation(image) in _TURNED
+    except UnidentifiedImageError as error:
+        raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SightlineError(f"cannot read {path}: {error}") from error
+    return (width, height) if turned else (height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Pillow would decode a whole PNG to look for EXIF data behind the pixels; we do not."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))

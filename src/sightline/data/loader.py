@@ -1,0 +1,211 @@
+"""Batches: which pictures, in which order, varied how, on which process.
+
+An epoch's plan is a pure function of (number of pictures, their shapes, batch, seed, epoch), known
+before the first picture is read. So training resumes in the middle of an epoch by skipping batches,
+and any number of workers or processes sees the same batches.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from sightline.data import rle
+from sightline.data.images import torchcodec_decoder
+from sightline.data.packed import Dataset
+from sightline.data.transforms import Augment
+from sightline.errors import SightlineError
+from sightline.preprocess import Preprocess
+from sightline.shapes import UInt8
+from sightline.types import Images, Placement, Scene
+
+_SHAPES = (0.75, 1.0, 4 / 3)  # width / height at which a new group of pictures begins
+
+
+class Batch(NamedTuple):
+    images: Images
+    targets: list[Scene]  # placed in the batch, seed set
+    placements: list[Placement]
+    indices: list[int]
+
+
+def mix(*numbers: int) -> int:
+    """A seed in 0..2^63-1 that depends on all the numbers and their order."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Loader:
+    """A sequence of batches that can be gone through again; an error in a worker is raised here, as
+    the one line it is."""
+
+    def __init__(self, samples: "_Samples", plan: list[list[int]], workers: int) -> None:
+        if workers:
+            torchcodec_decoder()
+        self._batches: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+            _Batches(samples, plan),
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: by default it would draw from the global one, which training uses.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if isinstance(batch, SightlineError):
+                raise batch
+            yield batch
+
+
+def train_loader(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    augment: Augment | None = None,
+    workers: int = 0,
+    needs: frozenset[str] = frozenset(),
+    rank: int = 0,
+    world: int = 1,
+) -> Loader:
+    """One epoch from its batch number ``start`` on: every picture once, shuffled by (seed, epoch).
+
+    ``batch`` pictures a process; together the processes see what one would with world x batch.
+    """
+    if len(dataset) < world:
+        raise SightlineError(f"{len(dataset)} pictures are too few for {world} processes")
+    if augment is not None:
+        augment = replace(augment, mirrored=dataset.classes.mirrored)
+    plan = plan_epoch(_groups(dataset), batch * world, seed, epoch)
+    if len(plan[-1]) < world:
+        plan = plan[:-1]
+    shares = [share(pictures, rank, world) for pictures in plan[start:]]
+    samples = _Samples(dataset, preprocess, needs, augment, mix(seed, epoch))
+    return Loader(samples, shares, workers)
+
+
+def eval_loader(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    *,
+    batch: int,
+    workers: int = 0,
+    needs: frozenset[str] = frozenset(),
+    rank: int = 0,
+    world: int = 1,
+) -> Loader:
+    """Every picture once, unvaried, those of like shape together. A process may have one batch more
+    than another, or none."""
+    shapes = [height / width for height, width in map(dataset.size, range(len(dataset)))]
+    order = sorted(range(len(dataset)), key=lambda index: (shapes[index], index))[rank::world]
+    plan = [order[first : first + batch] for first in range(0, len(order), batch)]
+    return Loader(_Samples(dataset, preprocess, needs, None, 0), plan, workers)
+
+
+def _groups(dataset: Dataset) -> list[int]:
+    sizes = [dataset.size(index) for index in range(len(dataset))]
+    return np.digitize([width / height for height, width in sizes], _SHAPES).tolist()
+
+
+def plan_epoch(groups: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """The pictures of each batch: every picture once, batches of one group while they are full.
+
+    What is left over in the groups is put together at the end. If that does not fill whole batches,
+    the last full batch is added and all of it divided evenly: no batch is a mere remnant.
+    """
+    generator = torch.Generator().manual_seed(mix(seed, epoch, -1))
+    waiting: dict[int, list[int]] = defaultdict(list)
+    plan: list[list[int]] = []
+    for picture in torch.randperm(len(groups), generator=generator).tolist():
+        group = waiting[groups[picture]]
+        group.append(picture)
+        if len(group) == batch:
+            plan.append(group.copy())
+            group.clear()
+    tail = [picture for group in sorted(waiting) for picture in waiting[group]]
+    if len(tail) % batch and plan:
+        tail += plan.pop()
+    parts = -(-len(tail) // batch)
+    return plan + [share(tail, part, parts) for part in range(parts)]
+
+
+def share(pictures: list[int], part: int, parts: int) -> list[int]:
+    """One of ``parts`` consecutive shares, of sizes that differ by one at most."""
+    first, last = (len(pictures) * end // parts for end in (part, part + 1))
+    return pictures[first:last]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """A batch from the numbers of its pictures. Lives in the workers."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+    needs: frozenset[str]
+    augment: Augment | None
+    seed: int
+
+    def batch(self, indices: list[int]) -> Batch:
+        pairs = [self._sample(index) for index in indices]
+        images, placements = self.preprocess([picture for picture, _ in pairs])
+        canvas = images.pixels.shape[-2], images.pixels.shape[-1]
+        placed = zip(placements, pairs, strict=True)
+        targets = [placement.scene(scene, canvas) for placement, (_, scene) in placed]
+        return Batch(images, targets, placements, indices)
+
+    def _sample(self, index: int) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+        """The picture and its truth, with all masks as maps."""
+        seed = mix(self.seed, index)
+        scene = replace(self._needed(self.dataset.scene(index)), seed=seed)
+        picture = self.dataset.picture(index)
+        if self.augment is not None:
+            generator = torch.Generator().manual_seed(seed)
+            picture, scene = self.augment(picture, scene, generator)
+        if isinstance(scene.things.masks, list):
+            maps = rle.rasterise(scene.things.masks, scene.size)
+            scene = replace(scene, things=replace(scene.things, masks=maps))
+        return picture, scene
+
+    def _needed(self, scene: Scene) -> Scene:
+        """Without what the model does not train on."""
+        things = replace(
+            scene.things,
+            masks=scene.things.masks if "masks" in self.needs else None,
+            keypoints=scene.things.keypoints if "keypoints" in self.needs else None,
+        )
+        return replace(
+            scene,
+            things=things,
+            semantic=scene.semantic if "semantic" in self.needs else None,
+            panoptic=scene.panoptic if "panoptic" in self.needs else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Batches(torch.utils.data.Dataset[Batch | SightlineError]):
+    """What torch's DataLoader indexes: batch after batch."""
+
+    samples: _Samples
+    plan: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> Batch | SightlineError:
+        try:
+            return self.samples.batch(self.plan[step])
+        except SightlineError as error:
+            return error

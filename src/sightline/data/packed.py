@@ -1,0 +1,320 @@
+"""The one in-memory form of a labelled data set: flat tensors and offsets.
+
+A hundred thousand pictures are a dozen tensors, not millions of Python objects: workers that are
+forked read the same memory without ever touching a reference count, and workers that are spawned
+get the tensors through shared memory. Whatever a picture or a thing has many of lies in one row
+after another, and ``spans`` say from where to where.
+"""
+
+import warnings
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sightline.data.images import read_image
+from sightline.errors import SightlineError
+from sightline.shapes import Bool, Float, Int, UInt8
+from sightline.types import Classes, Instances, Polygons, Rle, Scene
+
+_REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
+
+
+class Dataset(Protocol):
+    """What a loader and an evaluation need: packed from files, or generated."""
+
+    @property
+    def classes(self) -> Classes: ...
+
+    def __len__(self) -> int: ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width, without decoding the picture."""
+
+    def scene(self, index: int) -> Scene:
+        """The truth, in pixels of the original picture; masks as RLE or polygons."""
+
+    def picture(self, index: int) -> UInt8[Tensor, "3 H W"]:
+        """RGB, upright."""
+
+
+class Splits(NamedTuple):
+    train: Dataset
+    val: Dataset
+
+
+class DataWarning(UserWarning):
+    """Something in the data that was mended and that the user should know of: one line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Strings:
+    """Strings as bytes, and where each begins and ends."""
+
+    text: UInt8[Tensor, " T"]
+    spans: Int[Tensor, "I 2"]
+
+    @classmethod
+    def pack(cls, strings: Iterable[str | bytes]) -> "Strings":
+        text, ends = bytearray(), array("q", [0])
+        for string in strings:
+            text += string if isinstance(string, bytes) else string.encode()
+            ends.append(len(text))
+        return cls(_tensor(text, torch.uint8), _spans(ends))
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def encoded(self, index: int) -> bytes:
+        start, end = self.spans[index].tolist()
+        return self.text[start:end].numpy().tobytes()
+
+    def __getitem__(self, index: int) -> str:
+        return self.encoded(index).decode()
+
+    def take(self, indices: Int[Tensor, " J"]) -> "Strings":
+        return replace(self, spans=self.spans[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMasks:
+    """The masks of all things: each has polygons or an RLE, or zero polygons."""
+
+    polygons: Int[Tensor, "N 2"]  # the span of each thing among the outlines
+    outlines: Int[Tensor, "_ 2"]  # the span of each polygon among the points
+    points: Float[Tensor, "_ 2"]  # float64: rasterised to the same pixels as from the file
+    counts: Strings  # of each thing, compressed; empty where it has polygons
+
+    def masks(self, first: int, last: int, size: tuple[int, int]) -> list[Rle | Polygons]:
+        return [self._mask(thing, size) for thing in range(first, last)]
+
+    def _mask(self, thing: int, size: tuple[int, int]) -> Rle | Polygons:
+        counts = self.counts.encoded(thing)
+        if counts:
+            return {"size": list(size), "counts": counts}
+        first, last = self.polygons[thing].tolist()
+        outlines = self.outlines[first:last].tolist()
+        return [self.points[start:end].clone() for start, end in outlines]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Pictures in files and what is known of the things in them."""
+
+    classes: Classes
+    root: str  # what the paths are relative to
+    paths: Strings
+    sizes: Int[Tensor, "I 2"]  # height, width, upright
+    image_ids: Int[Tensor, " I"] | Strings
+    spans: Int[Tensor, "I 2"]  # of each picture among the things
+    boxes: Float[Tensor, "N 4"]
+    labels: Int[Tensor, " N"]
+    ignore: Bool[Tensor, " N"]
+    area: Float[Tensor, " N"]
+    masks: PackedMasks | None = None
+    keypoints: Float[Tensor, "N K 3"] | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width as annotated, without opening the picture."""
+        height, width = self.sizes[index].tolist()
+        return height, width
+
+    def path(self, index: int) -> Path:
+        return Path(self.root, self.paths[index])
+
+    def image_id(self, index: int) -> int | str:
+        ids = self.image_ids
+        return ids[index] if isinstance(ids, Strings) else int(ids[index])
+
+    def picture(self, index: int) -> UInt8[Tensor, "3 H W"]:
+        """RGB, upright.
+
+        Raises:
+            SightlineError: the file cannot be decoded, or is not of the size it was annotated in.
+        """
+        picture = read_image(self.path(index))
+        found, annotated = tuple(picture.shape[1:]), self.size(index)
+        if found != annotated:
+            raise SightlineError(
+                f"{self.path(index)} is {found[1]}x{found[0]}, its annotation says "
+                f"{annotated[1]}x{annotated[0]}: {_size_hint(found, annotated)}"
+            )
+        return picture
+
+    def scene(self, index: int) -> Scene:
+        """The truth in pixels of the original picture, masks as polygons or RLE."""
+        first, last = self.spans[index].tolist()
+        rows = slice(first, last)
+        size = self.size(index)
+        things = Instances(
+            boxes=self.boxes[rows].clone(),
+            labels=self.labels[rows].clone(),
+            ignore=self.ignore[rows].clone(),
+            area=self.area[rows].clone(),
+            masks=None if self.masks is None else self.masks.masks(first, last, size),
+            keypoints=None if self.keypoints is None else self.keypoints[rows].clone(),
+            extra={name: column[rows].clone() for name, column in self.extra.items()},
+        )
+        path, image_id = str(self.path(index)), self.image_id(index)
+        return Scene(size=size, things=things, path=path, image_id=image_id)
+
+    def take(self, indices: Sequence[int]) -> "Packed":
+        """Some of the pictures, in this order; the things are shared, not copied."""
+        rows, ids = torch.tensor(indices, dtype=torch.int64), self.image_ids
+        return replace(
+            self,
+            paths=self.paths.take(rows),
+            sizes=self.sizes[rows],
+            image_ids=ids.take(rows) if isinstance(ids, Strings) else ids[rows],
+            spans=self.spans[rows],
+        )
+
+
+def _size_hint(found: tuple[int, ...], annotated: tuple[int, int]) -> str:
+    if found == annotated[::-1]:
+        return (
+            "it was annotated without its EXIF orientation; remove that tag or annotate it upright"
+        )
+    return "was it resized after it was annotated?"
+
+
+class Packer:
+    """Takes a data set in picture by picture, each followed by its things, and packs it.
+
+    Boxes are clipped to their picture; those without area (before or after) are dropped with all
+    that belongs to them. ``finish`` says in one warning how many of each.
+    """
+
+    def __init__(self, source: str | Path, root: str | Path, keypoints: int = 0) -> None:
+        self.source, self.root, self.keypoints = source, root, keypoints
+        self.paths: list[str] = []
+        self.image_ids: list[int | str] = []
+        self.sizes, self.thing_at = array("q"), array("q")
+        self.boxes, self.labels, self.ignore = array("d"), array("q"), array("b")
+        self.area, self.points, self.keypoint_values = array("d"), array("d"), array("d")
+        self.polygon_at, self.point_at = array("q", [0]), array("q", [0])
+        self.counts: list[bytes] = []
+        self.extra: dict[str, list[Any]] = {}
+        self.dropped = self.clipped = 0
+
+    def picture(self, path: str | Path, size: tuple[int, int], image_id: int | str) -> None:
+        """``path`` is relative to the root; ``size`` is height, width."""
+        self.paths.append(Path(path).as_posix())
+        self.sizes.extend(size)
+        self.image_ids.append(image_id)
+        self.thing_at.append(len(self.labels))
+
+    def thing(
+        self,
+        box: Sequence[float],
+        label: int,
+        *,
+        ignore: bool = False,
+        area: float | None = None,
+        polygons: Sequence[Sequence[float]] = (),
+        counts: bytes = b"",
+        keypoints: Sequence[float] = (),
+        **extra: Any,
+    ) -> None:
+        """One thing of the picture last taken in; ``box`` is xyxy, continuous.
+
+        ``area`` is that of the clipped box where it is left out. ``polygons`` are flat: x, y, x, y.
+        ``counts`` are a compressed RLE's. ``keypoints`` are flat: x, y, visibility.
+        """
+        height, width = self.sizes[-2:]
+        x1, x2 = (min(max(x, 0.0), width) for x in box[::2])
+        y1, y2 = (min(max(y, 0.0), height) for y in box[1::2])
+        if x2 <= x1 or y2 <= y1:
+            self.dropped += 1
+            return
+        moved = max(abs(a - b) for a, b in zip(box, (x1, y1, x2, y2), strict=True))
+        self.clipped += moved > _REACHES_OUTSIDE
+        self.boxes.extend((x1, y1, x2, y2))
+        self.labels.append(label)
+        self.ignore.append(ignore)
+        self.area.append((x2 - x1) * (y2 - y1) if area is None else area)
+        self.keypoint_values.extend(keypoints or [0.0] * (3 * self.keypoints))
+        for name, value in extra.items():
+            self.extra.setdefault(name, []).append(value)
+        self._mask(polygons, counts)
+
+    def _mask(self, polygons: Sequence[Sequence[float]], counts: bytes) -> None:
+        for polygon in polygons:
+            self.points.extend(polygon)
+            self.point_at.append(len(self.points) // 2)
+        self.polygon_at.append(len(self.point_at) - 1)
+        self.counts.append(counts)
+
+    def finish(self, classes: Classes) -> Packed:
+        """The data set.
+
+        Warns:
+            DataWarning: boxes were dropped or clipped.
+        """
+        self._warn()
+        things = len(self.labels)
+        has_masks = len(self.points) > 0 or any(self.counts)
+        keypoints = _tensor(self.keypoint_values, torch.float32).view(things, -1, 3)
+        integers = all(isinstance(image_id, int) for image_id in self.image_ids)
+        return Packed(
+            classes=classes,
+            root=str(self.root),
+            paths=Strings.pack(self.paths),
+            sizes=_tensor(self.sizes, torch.int64).view(-1, 2),
+            image_ids=torch.tensor(self.image_ids)
+            if integers
+            else Strings.pack(map(str, self.image_ids)),
+            spans=_spans([*self.thing_at, things]),
+            boxes=_tensor(self.boxes, torch.float32).view(-1, 4),
+            labels=_tensor(self.labels, torch.int64),
+            ignore=_tensor(self.ignore, torch.bool),
+            area=_tensor(self.area, torch.float32),
+            masks=self._masks() if has_masks else None,
+            keypoints=keypoints if self.keypoints else None,
+            extra={name: torch.tensor(column) for name, column in self.extra.items()},
+        )
+
+    def _masks(self) -> PackedMasks:
+        return PackedMasks(
+            polygons=_spans(self.polygon_at),
+            outlines=_spans(self.point_at),
+            points=_tensor(self.points, torch.float64).view(-1, 2),
+            counts=Strings.pack(self.counts),
+        )
+
+    def _warn(self) -> None:
+        mended = {
+            "without area dropped": self.dropped,
+            "reaching outside the picture clipped": self.clipped,
+        }
+        told = [f"{n} box{'' if n == 1 else 'es'} {what}" for what, n in mended.items() if n]
+        if told:
+            warnings.warn(f"{self.source}: {', '.join(told)}", DataWarning, stacklevel=2)
+
+
+def _spans(offsets: Sequence[int]) -> Int[Tensor, "I 2"]:
+    """From I + 1 offsets, the first of which is 0."""
+    at = torch.tensor(offsets, dtype=torch.int64)
+    return torch.stack([at[:-1], at[1:]], dim=1)
+
+
+_TYPES = {"d": torch.float64, "q": torch.int64, "b": torch.int8}
+
+
+def _tensor(values: Any, dtype: torch.dtype) -> Tensor:
+    """A tensor of its own memory, from an array, bytes or a list."""
+    if len(values) == 0:
+        return torch.zeros(0, dtype=dtype)
+    if isinstance(values, array):
+        return torch.frombuffer(values, dtype=_TYPES[values.typecode]).to(dtype, copy=True)
+    if isinstance(values, bytearray):
+        return torch.frombuffer(values, dtype=torch.uint8).clone()
+    return torch.tensor(values, dtype=dtype)

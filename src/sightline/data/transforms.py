@@ -1,0 +1,221 @@
+"""Augmentation: flip, scale jitter, crop and colour, of a picture and all that is known of it.
+
+Geometry is one window: scale jitter by s takes a window of the picture's shape and 1/s its size (it
+reaches beyond the picture where s < 1, filled with grey), a crop takes a smaller one. The window
+becomes the picture, and the model's own resize brings it to size: nothing is resampled twice, and
+the jitter is not undone, since what is in the window changes and not merely its resolution.
+
+A thing whose centre leaves the window becomes an ignore region on what is left of it: half a thing
+is neither a good example nor background. Nothing left: dropped. Boxes, points and polygons are
+moved here, in continuous coordinates; pixels and maps by torchvision's transforms.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torchvision.transforms.v2.functional as tvf
+from torch import Tensor
+from torchvision.tv_tensors import Image, Mask
+
+from sightline.data import rle
+from sightline.shapes import Float, UInt8
+from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Scene
+
+_GREY = 114
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How strongly pictures are varied; all zero leaves them as they are.
+
+    ``flip`` and ``crop`` are probabilities. ``scale`` is the range of the zoom, drawn evenly in its
+    logarithm. A crop keeps a share of each side drawn from ``sides``. ``colour`` in 0..1 changes
+    brightness, contrast and saturation by up to that factor, and the hue by a tenth of it.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: float = 0.0
+    sides: tuple[float, float] = (0.5, 1.0)
+    colour: float = 0.0
+    mirrored: tuple[int, ...] = ()
+
+    def __call__(
+        self, picture: UInt8[Tensor, "3 H W"], scene: Scene, generator: torch.Generator
+    ) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+        """A varied copy. Every draw is made whatever the settings: none shifts another."""
+        draws = torch.rand(8 + 4 * _TRIES, generator=generator, dtype=torch.float64).tolist()
+        window = self._window(scene, draws[8:], do_crop=draws[0] < self.crop, zoom=draws[1])
+        if window != (0, 0, *scene.size):
+            picture, scene = cut(picture, scene, window)
+        if draws[2] < self.flip:
+            picture, scene = flip(picture, scene, self.mirrored)
+        if self.colour > 0:
+            picture = _recolour(picture, self.colour, draws[3:7])
+        return picture, scene
+
+    def _window(
+        self, scene: Scene, draws: list[float], do_crop: bool, zoom: float
+    ) -> tuple[int, int, int, int]:
+        """Top, left, height, width. Up to ten tries to have a thing's centre inside."""
+        low, high = (math.log(value) for value in self.scale)
+        factor = math.exp(low + zoom * (high - low))
+        window = (0, 0, *scene.size)
+        if factor == 1 and not do_crop:
+            return window
+        for place in range(0, 4 * _TRIES, 4):
+            shares = [1.0, 1.0]
+            if do_crop:
+                least, most = self.sides
+                shares = [least + draw * (most - least) for draw in draws[place : place + 2]]
+            sides = [
+                max(1, round(s * share / factor))
+                for s, share in zip(scene.size, shares, strict=True)
+            ]
+            free = [side - span for side, span in zip(scene.size, sides, strict=True)]
+            top, left = (
+                round(f * draw) for f, draw in zip(free, draws[place + 2 : place + 4], strict=True)
+            )
+            window = (top, left, sides[0], sides[1])
+            if len(scene.things) == 0 or _inside(scene.things.boxes, window).any():
+                break
+        return window
+
+
+def _inside(boxes: Float[Tensor, "N 4"], window: tuple[int, int, int, int]) -> Tensor:
+    """Which boxes have their centre in the window."""
+    top, left, height, width = window
+    x, y = (boxes[:, :2] + boxes[:, 2:]).unbind(1)
+    x, y = x / 2 - left, y / 2 - top
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def cut(
+    picture: UInt8[Tensor, "3 H W"], scene: Scene, window: tuple[int, int, int, int]
+) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+    """The window (top, left, height, width) of a picture, which may reach beyond it."""
+    _, _, height, width = window
+    pixels = _window_of(Image(picture), window, _GREY)
+    things = _cut_things(scene.things, window)
+    semantic, panoptic = scene.semantic, scene.panoptic
+    if semantic is not None:
+        semantic = _window_of(Mask(semantic[None]), window, UNLABELLED)[0]
+    if panoptic is not None:
+        panoptic = _trim(panoptic._replace(map=_window_of(Mask(panoptic.map[None]), window, 0)[0]))
+    scene = replace(
+        scene, size=(height, width), things=things, semantic=semantic, panoptic=panoptic
+    )
+    return pixels, scene
+
+
+def _trim(panoptic: Panoptic) -> Panoptic:
+    """Without the segments that no pixel shows any more."""
+    seen = set(panoptic.map.unique().tolist())
+    return panoptic._replace(segments=[s for s in panoptic.segments if s.id in seen])
+
+
+def _window_of(pixels: Any, window: tuple[int, int, int, int], fill: int) -> Tensor:
+    top, left, height, width = window
+    rows, columns = pixels.shape[-2:]
+    margins = [
+        max(-left, 0),
+        max(-top, 0),
+        max(left + width - columns, 0),
+        max(top + height - rows, 0),
+    ]
+    if any(margins):
+        pixels = tvf.pad(pixels, margins, fill=fill)
+    return tvf.crop(pixels, top + margins[1], left + margins[0], height, width).as_subclass(Tensor)
+
+
+def _cut_things(things: Instances, window: tuple[int, int, int, int]) -> Instances:
+    top, left, height, width = window
+    shift = things.boxes.new_tensor([left, top])
+    limit = things.boxes.new_tensor([width, height])
+    boxes = (things.boxes.view(-1, 2, 2) - shift).clamp_min(0).minimum(limit).view(-1, 4)
+    moved = replace(
+        things,
+        boxes=boxes,
+        ignore=things.ignore | ~_inside(things.boxes, window),
+        keypoints=_cut_keypoints(things.keypoints, shift, limit),
+        masks=_change_masks(
+            things.masks,
+            lambda points: points - shift,
+            lambda maps: _window_of(Mask(maps), window, fill=0),
+        ),
+    )
+    return moved[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+
+
+def _cut_keypoints(
+    keypoints: Float[Tensor, "N K 3"] | None, shift: Float[Tensor, "2"], limit: Float[Tensor, "2"]
+) -> Float[Tensor, "N K 3"] | None:
+    """Those outside become invisible: as if not labelled."""
+    if keypoints is None:
+        return None
+    points = keypoints[..., :2] - shift
+    inside = ((points >= 0) & (points < limit)).all(-1, keepdim=True)
+    return torch.cat([points, keypoints[..., 2:] * inside], dim=-1)
+
+
+def flip(
+    picture: UInt8[Tensor, "3 H W"], scene: Scene, mirrored: tuple[int, ...] = ()
+) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+    """Left and right exchanged; keypoint k becomes keypoint ``mirrored[k]`` where any are named."""
+    semantic, panoptic = scene.semantic, scene.panoptic
+    if semantic is not None:
+        semantic = semantic.flip(-1)
+    if panoptic is not None:
+        panoptic = panoptic._replace(map=panoptic.map.flip(-1))
+    things = _flip_things(scene.things, scene.size[1], mirrored)
+    scene = replace(scene, things=things, semantic=semantic, panoptic=panoptic)
+    return tvf.horizontal_flip(picture), scene
+
+
+def _flip_things(things: Instances, width: int, mirrored: tuple[int, ...]) -> Instances:
+    x1, y1, x2, y2 = things.boxes.unbind(1)
+    keypoints = things.keypoints
+    if keypoints is not None:
+        x, y, visibility = keypoints.unbind(-1)
+        keypoints = torch.stack([width - x, y, visibility], dim=-1)
+        keypoints = keypoints[:, list(mirrored)] if mirrored else keypoints
+    return replace(
+        things,
+        boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1),
+        keypoints=keypoints,
+        masks=_change_masks(
+            things.masks,
+            lambda points: torch.stack([width - points[:, 0], points[:, 1]], dim=1),
+            lambda maps: maps.flip(-1),
+        ),
+    )
+
+
+def _change_masks(
+    masks: Masks | None,
+    change_points: Callable[[Tensor], Tensor],
+    change_maps: Callable[[Tensor], Tensor],
+) -> Masks | None:
+    """Polygons stay polygons; an RLE is decoded, changed and encoded again."""
+    if masks is None:
+        return None
+    if isinstance(masks, Tensor):
+        return change_maps(masks)
+    return [
+        rle.encode(change_maps(rle.decode([mask])))[0]
+        if isinstance(mask, dict)
+        else [change_points(polygon) for polygon in mask]
+        for mask in masks
+    ]
+
+
+def _recolour(picture: Tensor, strength: float, draws: list[float]) -> Tensor:
+    brightness, contrast, saturation = (1 + strength * (2 * draw - 1) for draw in draws[:3])
+    picture = tvf.adjust_brightness(picture, brightness)
+    picture = tvf.adjust_contrast(picture, contrast)
+    picture = tvf.adjust_saturation(picture, saturation)
+    return tvf.adjust_hue(picture, 0.1 * strength * (2 * draws[3] - 1))
