@@ -1,0 +1,52 @@
+"""The documentation holds: its Python runs, its links lead somewhere, its lines are right."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+LINK = re.compile(r"!?\[([^\]]*)\]\(([^)#\s]+)(?:#L(\d+))?\)")
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for text, target, _ in LINK.findall(page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{text}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_line_numbers_are_right(page: Path) -> None:
+    """The text of a link to a line is the beginning of that line."""
+    for text, target, number in LINK.findall(page.read_text(encoding="utf-8")):
+        if number:
+            lines = [line.strip() for line in (page.parent / target).read_text().splitlines()]
+            begins = text.strip("`")
+            places = [n for n, line in enumerate(lines, 1) if line.startswith(begins)]
+            assert int(number) in places, f"{begins} is in line {places} of {target}"
+
+
+def python_blocks(page: Path) -> str:
+    """All Python of a page, as one program whose line numbers are those of the page."""
+    program, inside = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+            program.append("")
+        else:
+            program.append(line if inside else "")
+    return "\n".join(program)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=named)
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_blocks(page), str(page), "exec"), {})
