@@ -1,0 +1,1 @@
+"""Numbers from truths and answers, both lists of ``Scene``."""

@@ -1,0 +1,194 @@
+"""COCO's numbers for boxes, masks and keypoints, overall and per class."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import SightlineError
+from sightline.metrics.cocoapi import Backend, Curves, Kind, Settings, accumulate, find_api
+from sightline.metrics.evaluation import Evaluation
+from sightline.metrics.table import Table, check_pairs, table
+from sightline.ops.masks import areas, to_rles
+from sightline.types import Classes, Scene
+
+Of = Literal["boxes", "masks", "keypoints"]
+KINDS: dict[Of, Kind] = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
+IOUS = np.linspace(0.5, 0.95, 10)
+# COCO's size classes, in square pixels: all, small, medium, large. Keypoints have no small ones.
+AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+LIMITS: dict[Of, tuple[int, ...]] = {
+    "boxes": (1, 10, 100),
+    "masks": (1, 10, 100),
+    "keypoints": (20,),
+}
+# How exactly people place each of COCO's 17 person keypoints, relative to the person's size
+# (cocodataset.org, "Keypoint Evaluation").
+PERSON_SIGMAS = (
+    [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072]
+    + [0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089]
+)  # fmt: skip
+
+
+def coco_numbers(
+    truths: Sequence[Scene],
+    answers: Sequence[Scene],
+    classes: Classes,
+    ious: Sequence[float] | None = None,
+    of: Of = "boxes",
+    limits: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+    backend: Backend | None = None,
+) -> Evaluation:
+    """COCO's twelve numbers (ten for keypoints): AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100,
+    ARs, ARm, ARl. Overall they are averages over the classes with a truth; NaN where there is none.
+
+    An ignored truth is a crowd: answers that lie in it count neither way. The size of a truth is
+    its ``area`` where known, else that of its mask (``of="masks"``) or box.
+
+    Args:
+        answers: one for each truth, of the same picture.
+        ious: thresholds to average over, 0..1, each then also on its own: [0.3] gives AP and AP30.
+            Left out: 0.5, 0.55 ... 0.95, with AP50 and AP75 on their own.
+        of: what is compared. Keypoints are compared by OKS instead of IoU.
+        limits: numbers of answers counted per picture and class; the largest one holds for AP.
+        sigmas: one for each keypoint; left out: those of COCO's 17 person keypoints.
+        backend: the package to use; left out: the one that is installed.
+
+    Raises:
+        SightlineError: neither package is installed; or keypoints without sigmas that are not 17.
+    """
+    check_pairs(truths, answers)
+    truths, answers = _by_image_id(truths, answers)
+    api = find_api(backend)
+    settings = Settings(
+        kind=KINDS[of],
+        ious=IOUS if ious is None else np.asarray(sorted(ious), dtype=np.float64),
+        areas=[limits for name, limits in AREAS.items() if (of, name) != ("keypoints", "s")],
+        limits=sorted(limits or LIMITS[of]),
+        sigmas=_sigmas(truths, sigmas) if of == "keypoints" else None,
+    )
+    frame = _frame(truths, classes)
+    true = frame | {"annotations": _annotations(truths, of)}
+    found = frame | {"annotations": _annotations(answers, of)}
+    curves = accumulate(api, true, found, settings)
+    own = (0.5, 0.75) if ious is None else ious
+    everything = slice(None)
+    return Evaluation(
+        kind="coco" if of == "boxes" else f"coco-{of}",
+        overall=_numbers(curves, settings, own, everything),
+        per_class={
+            name: _numbers(curves, settings, own, slice(index, index + 1))
+            for index, name in enumerate(classes.names)
+        },
+        images=len(truths),
+    )
+
+
+def _numbers(
+    curves: Curves, settings: Settings, own: Sequence[float], classes: slice
+) -> dict[str, float]:
+    """The numbers of some classes, in COCO's order; ``own`` thresholds are also given alone."""
+    precision, recall = curves.precision[:, :, classes], curves.recall[:, classes]
+    rows = {f"{100 * t:g}": np.isclose(settings.ious, t) for t in own}
+    sizes = list(AREAS)[1:] if len(settings.areas) == len(AREAS) else list(AREAS)[2:]
+    numbers = {"AP": _mean(precision[..., 0, -1])}
+    numbers |= {f"AP{name}": _mean(precision[row, ..., 0, -1]) for name, row in rows.items()}
+    numbers |= {f"AP{s}": _mean(precision[..., k, -1]) for k, s in enumerate(sizes, start=1)}
+    if settings.kind == "keypoints":
+        numbers["AR"] = _mean(recall[..., 0, -1])
+        numbers |= {f"AR{name}": _mean(recall[row, ..., 0, -1]) for name, row in rows.items()}
+    else:
+        numbers |= {f"AR{n}": _mean(recall[..., 0, k]) for k, n in enumerate(settings.limits)}
+    return numbers | {f"AR{s}": _mean(recall[..., k, -1]) for k, s in enumerate(sizes, start=1)}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[values > -1]
+    return float(np.mean(known)) if known.size else float("nan")
+
+
+def _by_image_id(
+    truths: Sequence[Scene], answers: Sequence[Scene]
+) -> tuple[Sequence[Scene], Sequence[Scene]]:
+    """In the order of COCO's tools, which decides between equal scores of two pictures."""
+    ids = [truth.image_id for truth in truths if isinstance(truth.image_id, int)]
+    if len(ids) < len(truths):
+        return truths, answers
+    order = np.argsort(ids, kind="stable")
+    return [truths[index] for index in order], [answers[index] for index in order]
+
+
+def _sigmas(truths: Sequence[Scene], sigmas: Sequence[float] | None) -> NDArray[np.float64]:
+    counts = {t.things.keypoints.shape[1] for t in truths if t.things.keypoints is not None}
+    given = PERSON_SIGMAS if sigmas is None else sigmas
+    if counts - {len(given)}:
+        raise SightlineError(
+            f"things have {max(counts)} keypoints, and sigmas (how exactly each can be placed, "
+            f"relative to the size of the thing) are {len(given)}: give one for each keypoint"
+        )
+    return np.asarray(given, dtype=np.float64)
+
+
+def _frame(scenes: Sequence[Scene], classes: Classes) -> dict[str, Any]:
+    """Images and categories of a COCO data set: scene i has id i + 1, class c has id c + 1."""
+    return {
+        "info": {},
+        "images": [
+            {"id": index, "height": scene.size[0], "width": scene.size[1]}
+            for index, scene in enumerate(scenes, start=1)
+        ],
+        "categories": [{"id": index + 1, "name": n} for index, n in enumerate(classes.names)],
+    }
+
+
+def _annotations(scenes: Sequence[Scene], of: Of) -> list[dict[str, Any]]:
+    """One COCO annotation for each thing; ids start at 1, since pycocotools takes 0 for none."""
+    columns = table(scenes)
+    annotations: list[dict[str, Any]] = _boxes(columns)
+    row = 0
+    for scene in scenes:
+        own = annotations[row : row + len(scene.things)]
+        row += len(own)
+        if of == "masks":
+            _add_masks(own, scene)
+        if of == "keypoints":
+            _add_keypoints(own, scene)
+        if scene.things.area is not None:
+            for annotation, area in zip(own, scene.things.area.tolist(), strict=True):
+                annotation["area"] = area
+    return annotations
+
+
+def _boxes(things: Table) -> list[dict[str, Any]]:
+    corner, size = things.boxes[:, :2], things.boxes[:, 2:] - things.boxes[:, :2]
+    columns = {
+        "id": np.arange(1, len(things.labels) + 1),
+        "image_id": things.images + 1,
+        "category_id": things.labels + 1,
+        "bbox": np.concatenate([corner, size], axis=1),
+        "area": size.prod(axis=1),
+        "iscrowd": things.ignore.astype(np.int64),
+        "score": things.scores,
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _add_masks(annotations: list[dict[str, Any]], scene: Scene) -> None:
+    if scene.things.masks is None and annotations:
+        raise SightlineError(f"{scene.path or 'a scene'}: its things have no masks to compare")
+    rles = [] if scene.things.masks is None else to_rles(scene.things.masks, scene.size)
+    for annotation, rle, area in zip(annotations, rles, areas(rles).tolist(), strict=True):
+        annotation |= {"segmentation": rle, "area": float(area)}
+
+
+def _add_keypoints(annotations: list[dict[str, Any]], scene: Scene) -> None:
+    keypoints = scene.things.keypoints
+    if keypoints is None and annotations:
+        raise SightlineError(f"{scene.path or 'a scene'}: its things have no keypoints to compare")
+    rows = [] if keypoints is None else keypoints.double().flatten(1).tolist()
+    for annotation, row in zip(annotations, rows, strict=True):
+        annotation["keypoints"] = row
+        annotation["num_keypoints"] = sum(visibility > 0 for visibility in row[2::3])
