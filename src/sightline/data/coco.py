@@ -6,13 +6,11 @@ are kept: they are pure background.
 """
 
 import json
-import math
-import os
 import re
 import shutil
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,17 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sightline.data import rle
-from sightline.data.find import Pictures, split_of, subfolders
+from sightline.data import runs
+from sightline.data.categories import category_ids, read_categories, write_categories
+from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
-from sightline.data.packed import Dataset, DataWarning, Packed, Packer
+from sightline.data.packed import Dataset, Packed, Packer
+from sightline.data.records import field, numbers
 from sightline.errors import SightlineError
-from sightline.types import Classes, Panoptic, Polygons, Rle, Scene
+from sightline.ops import masks
+from sightline.types import Classes, Masks, Panoptic, Scene
 
+Record = dict[str, Any]
 LOOKED_FOR = "COCO JSON (annotations/*.json, *.json or train/*.json)"
 _OTHER_TASKS = ("captions", "panoptic", "stuff", "image_info")
 _PREFERRED = ("instances", "", "person_keypoints")  # "" is any other name
@@ -79,173 +81,86 @@ def _preferred(root: Path, split: str, files: list[Path]) -> Path:
 
 
 def read(path: Path, found: dict[str, Path], wanted: Sequence[str]) -> dict[str, Packed]:
-    """The wanted splits, with one list of classes: the categories of all their files."""
+    """The wanted splits, with one list of classes: the categories of all their files.
+
+    Raises:
+        SightlineError: whatever is wrong in a file, with its record.
+    """
     documents = {split: _load(found[split]) for split in wanted}
-    classes = _classes({found[split]: document for split, document in documents.items()})
+    classes = read_categories({found[split]: document for split, document in documents.items()})
     return {
-        split: _pack(document, found[split], classes, _pictures(found[split], split))
+        split: _pack(document, found[split], classes, _pictures(path, found[split], split))
         for split, document in documents.items()
     }
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Record:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
-        raise SightlineError(f"{path}: not a text file in UTF-8") from error
+        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
     except OSError as error:
         raise SightlineError(f"cannot read {path}: {error.strerror}") from error
     for key in ("images", "annotations", "categories"):
-        if not isinstance(document, dict) or not isinstance(document.get(key), list):
-            raise SightlineError(f'{path} has no list "{key}": not a COCO annotation file')
+        records = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+            raise SightlineError(f'{path} has no list of "{key}": not a COCO annotation file')
     for key in ("images", "annotations", "categories"):
         if not document[key]:
             raise SightlineError(f"{path} has no {key}")
     return document
 
 
-def _pictures(path: Path, split: str) -> Pictures:
-    """Where the pictures of an annotation file may lie, the likeliest folder first."""
-    beside = path.parent
-    root = beside.parent if split_of(beside.name) or "annotation" in beside.name.lower() else beside
-    folders = subfolders(root)
-    folders += [
-        inner for folder in folders if folder.name == "images" for inner in subfolders(folder)
-    ]
-    named = {folder: split_of(folder.name) for folder in folders}
-    kin = {split, "trainval" if split in ("train", "val") else split}
-    ranked = [folder for folder in folders if named[folder] in kin]
-    ranked += [folder for folder in folders if named[folder] is None]
-    ranked += [root] + [folder for folder in folders if folder not in ranked]
-    return Pictures([beside] * (beside != root) + ranked)
+def _pictures(path: Path, file: Path, split: str) -> Pictures:
+    """Where the pictures of an annotation file may lie: beside it, or anywhere in the data set."""
+    root = path
+    if path.is_file():
+        inside = split_of(file.parent.name) or "annotation" in file.parent.name.lower()
+        root = file.parent.parent if inside else file.parent
+    return Pictures(picture_folders(dict.fromkeys([file.parent, root]), split))
 
 
-def _classes(documents: dict[Path, dict[str, Any]]) -> Classes:
-    """Raises:
-    SightlineError: two categories share an id or a name.
-    """
-    categories: dict[int, dict[str, Any]] = {}
-    for path, document in documents.items():
-        for category in document["categories"]:
-            where = f"{path}: category {category.get('id')}"
-            number, name = _get(category, "id", int, where), _get(category, "name", str, where)
-            known = categories.setdefault(number, category)
-            if known["name"] != name:
-                raise SightlineError(f'{where} is "{name}" here and "{known["name"]}" elsewhere')
-    used = {a.get("category_id") for d in documents.values() for a in d["annotations"]}
-    kept = [c for _, c in sorted(categories.items()) if not _is_umbrella(c, categories, used)]
-    names = [category["name"] for category in kept]
-    for name in names:
-        if names.count(name) > 1:
-            ids = ", ".join(str(c["id"]) for c in kept if c["name"] == name)
-            raise SightlineError(f'{next(iter(documents))}: categories {ids} are all "{name}"')
-    keypoints, skeleton = _keypoints(kept, next(iter(documents)))
-    return Classes(
-        names=tuple(names),
-        ids=tuple(category["id"] for category in kept),
-        keypoints=keypoints,
-        mirrored=mirrored(keypoints),
-        skeleton=skeleton,
-    )
-
-
-def _is_umbrella(
-    category: dict[str, Any], categories: dict[int, dict[str, Any]], used: set[Any]
-) -> bool:
-    """Exports by Roboflow list, as category 0, a parent that no annotation uses."""
-    children = (c for c in categories.values() if c is not category)
-    return category["id"] not in used and any(
-        child.get("supercategory") == category["name"] for child in children
-    )
-
-
-def _keypoints(
-    categories: list[dict[str, Any]], path: Path
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Names, and the skeleton counted from 0. Classes with unlike keypoints share no tensor."""
-    kinds = {tuple(c["keypoints"]): c for c in categories if c.get("keypoints")}
-    if len(kinds) > 1:
-        warnings.warn(
-            f"{path}: its classes have different keypoints, which are left out",
-            DataWarning,
-            stacklevel=2,
-        )
-    if len(kinds) != 1:
-        return (), ()
-    names, category = kinds.popitem()
-    return names, tuple((a - 1, b - 1) for a, b in category.get("skeleton") or ())
-
-
-def mirrored(names: Sequence[str]) -> tuple[int, ...]:
-    """Which keypoint each becomes in a mirror, by name: left_eye and right_eye, LEar and REar do
-    not differ but for the side; one without a counterpart stays."""
-    places = {name: place for place, name in enumerate(names)}
-    return tuple(places.get(_other_side(name), place) for place, name in enumerate(names))
-
-
-_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
-
-
-def _other_side(name: str) -> str:
-    """ "left" or "right" anywhere, else a lone "l" or "r" before or after a separator."""
-
-    def swap(match: re.Match[str]) -> str:
-        word = match.group()
-        other = _SIDES[word.lower()]
-        if word.isupper():
-            return other.upper()
-        return other.capitalize() if word[0].isupper() else other
-
-    swapped = re.sub("left|right", swap, name, flags=re.IGNORECASE)
-    if swapped != name:
-        return swapped
-    return re.sub(r"^[lr](?=[_\-. ])|(?<=[_\-. ])[lr]$", swap, name, flags=re.IGNORECASE)
-
-
-def _pack(document: dict[str, Any], path: Path, classes: Classes, pictures: Pictures) -> Packed:
+def _pack(document: Record, path: Path, classes: Classes, pictures: Pictures) -> Packed:
     labels = {number: label for label, number in enumerate(classes.ids)}
-    root = Path(os.path.commonpath(pictures.folders))
+    root = Path(commonpath(pictures.folders))
     packer = Packer(path, root, len(classes.keypoints))
     things = _by_image(document, path)
-    for record in document["images"]:
-        where = f"{path}: image {record.get('id')}"
-        image_id = record["id"]
-        file = pictures.find(_get(record, "file_name", str, where))
+    for image in document["images"]:
+        where = f"{path}: image {image['id']}"
+        file = pictures.find(field(image, "file_name", str, where))
         if file is None:
             raise _missing(document, path, pictures)
-        size = _image_size(record, file, where)
-        packer.picture(file.relative_to(root), size, image_id)
-        for annotation in things.pop(image_id, ()):
-            _thing(packer, annotation, labels, size, path)
+        size = _image_size(image, file, where)
+        packer.picture(file.relative_to(root), size, image["id"])
+        for annotation in things[image["id"]]:
+            _thing(packer, annotation, labels, size, f"{path}: annotation {annotation.get('id')}")
     return packer.finish(classes)
 
 
-def _by_image(document: dict[str, Any], path: Path) -> dict[Any, list[dict[str, Any]]]:
+def _by_image(document: Record, path: Path) -> dict[int | str, list[Record]]:
     """Annotations of each image, in the order of the file."""
-    things: dict[Any, list[dict[str, Any]]] = {}
-    for record in document["images"]:
-        if "id" not in record or record["id"] in things:
-            what = (
-                f"two images have the id {record['id']}" if "id" in record else "an image has no id"
-            )
-            raise SightlineError(f"{path}: {what}")
-        things[record["id"]] = []
+    things: dict[int | str, list[Record]] = {}
+    for image in document["images"]:
+        image_id = image.get("id")
+        if not isinstance(image_id, int | str):
+            raise SightlineError(f"{path}: an image has no proper id: {str(image)[:80]}")
+        if image_id in things:
+            raise SightlineError(f"{path}: two images have the id {image_id}")
+        things[image_id] = []
     for annotation in document["annotations"]:
         image_id = annotation.get("image_id")
-        if image_id not in things:
-            raise SightlineError(
-                f"{path}: annotation {annotation.get('id')} is of image {image_id}, "
-                "which is not listed"
-            )
+        if not isinstance(image_id, int | str) or image_id not in things:
+            where = f"{path}: annotation {annotation.get('id')}"
+            raise SightlineError(f"{where} is of image {image_id}, which is not listed")
         things[image_id].append(annotation)
     return things
 
 
-def _missing(document: dict[str, Any], path: Path, pictures: Pictures) -> SightlineError:
-    names = [str(record.get("file_name")) for record in document["images"]]
+def _missing(document: Record, path: Path, pictures: Pictures) -> SightlineError:
+    names = [str(image.get("file_name")) for image in document["images"]]
     missing = [name for name in names if pictures.find(name) is None]
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     folders = ", ".join(str(folder) for folder in pictures.folders[:4])
@@ -255,24 +170,20 @@ def _missing(document: dict[str, Any], path: Path, pictures: Pictures) -> Sightl
     )
 
 
-def _image_size(record: dict[str, Any], file: Path, where: str) -> tuple[int, int]:
-    if "height" not in record or "width" not in record:
+def _image_size(image: Record, file: Path, where: str) -> tuple[int, int]:
+    """As annotated, or the file's where the annotation does not say."""
+    if image.get("height") is None or image.get("width") is None:
         return image_size(file)
-    size = _get(record, "height", int, where), _get(record, "width", int, where)
+    size = field(image, "height", int, where), field(image, "width", int, where)
     if min(size) < 1:
         raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
     return size
 
 
 def _thing(
-    packer: Packer,
-    annotation: dict[str, Any],
-    labels: dict[int, int],
-    size: tuple[int, int],
-    path: Path,
+    packer: Packer, annotation: Record, labels: dict[int, int], size: tuple[int, int], where: str
 ) -> None:
-    where = f"{path}: annotation {annotation.get('id')}"
-    category = annotation.get("category_id")
+    category = field(annotation, "category_id", int, where)
     if category not in labels:
         raise SightlineError(f"{where} is of category {category}, which is not listed")
     polygons, counts = _mask(annotation.get("segmentation"), size, where)
@@ -281,15 +192,15 @@ def _thing(
         _box(annotation, polygons, counts, size, where),
         labels[category],
         ignore=bool(annotation.get("iscrowd") or annotation.get("ignore")),
-        area=None if area is None else _numbers([area], where, "area")[0],
+        area=None if area is None else numbers([area], where, "area")[0],
         polygons=polygons,
         counts=counts,
-        keypoints=_keypoint_values(annotation, packer.keypoints, where),
+        keypoints=_keypoints(annotation.get("keypoints"), packer.keypoints, where),
     )
 
 
 def _box(
-    annotation: dict[str, Any],
+    annotation: Record,
     polygons: list[list[float]],
     counts: bytes,
     size: tuple[int, int],
@@ -297,7 +208,7 @@ def _box(
 ) -> tuple[float, float, float, float]:
     """The annotated box as xyxy, or the mask's where there is none."""
     if annotation.get("bbox"):
-        values = _numbers(annotation["bbox"], where, "bbox")
+        values = numbers(annotation["bbox"], where, "bbox")
         if len(values) != 4:
             raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
         x, y, width, height = values
@@ -307,7 +218,7 @@ def _box(
         ys = [y for polygon in polygons for y in polygon[1::2]]
         return min(xs), min(ys), max(xs), max(ys)
     if counts:
-        return rle.box({"size": list(size), "counts": counts})
+        return runs.box(runs.expand(counts), size[0])
     raise SightlineError(f"{where} has neither bbox nor segmentation")
 
 
@@ -319,53 +230,38 @@ def _mask(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[li
         return [], _counts(segmentation, size, where)
     if not isinstance(segmentation, list):
         raise SightlineError(f"{where} has a segmentation that is neither polygons nor RLE")
-    if not isinstance(segmentation[0], list):
-        segmentation = [segmentation]
-    polygons = [_numbers(polygon, where, "segmentation") for polygon in segmentation]
+    flat = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
     if any(len(polygon) % 2 for polygon in polygons):
         raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
     return [polygon for polygon in polygons if len(polygon) >= 6], b""
 
 
-def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> bytes:
-    told = segmentation.get("size")
-    if told is None or tuple(told) != size:
+def _counts(segmentation: Record, size: tuple[int, int], where: str) -> bytes:
+    """An RLE's counts, compressed or as a list, that must fill the picture."""
+    told, counts = segmentation.get("size"), segmentation.get("counts")
+    if told != list(size):
         raise SightlineError(f"{where} has an RLE of size {told} in a picture of {list(size)}")
-    counts = segmentation.get("counts")
-    if isinstance(counts, str):
-        return counts.encode()
-    if not isinstance(counts, list) or sum(counts) != size[0] * size[1]:
-        raise SightlineError(f"{where} has an RLE whose counts do not fill its size")
-    compressed: bytes = rle.from_counts(counts, size)["counts"]
-    return compressed
-
-
-def _keypoint_values(annotation: dict[str, Any], count: int, where: str) -> list[float]:
-    values = annotation.get("keypoints")
-    if not values or not count:
-        return []
-    if len(values) != 3 * count:
-        raise SightlineError(f"{where} has {len(values)} keypoint values instead of {3 * count}")
-    return _numbers(values, where, "keypoints")
-
-
-def _get(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
-    value = record.get(key)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise SightlineError(f'{where} has no proper "{key}": {value!r}')
-    return value
-
-
-def _numbers(values: Any, where: str, key: str) -> list[float]:
     try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise SightlineError(f'{where} has a "{key}" that is no list of numbers') from error
-    if not all(map(math.isfinite, numbers)):
-        raise SightlineError(f'{where} has a "{key}" that is not finite')
-    return numbers
+        if isinstance(counts, str):
+            lengths = runs.expand(counts.encode())
+        else:
+            lengths = np.array(numbers(counts, where, "counts")).astype(np.int64)
+            counts = runs.compress(lengths.tolist())
+    except ValueError as error:
+        raise SightlineError(f"{where} has a broken RLE: {error}") from error
+    if len(lengths) == 0 or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
+        raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
+    return counts.encode() if isinstance(counts, str) else counts
+
+
+def _keypoints(values: Any, count: int, where: str) -> list[float]:
+    """x, y and visibility of each; all zero (not labelled) where there are none."""
+    if not values or not count:
+        return [0.0] * (3 * count)
+    if not isinstance(values, list) or len(values) != 3 * count:
+        raise SightlineError(f'{where} has a "keypoints" that is no list of {3 * count} numbers')
+    return numbers(values, where, "keypoints")
 
 
 def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
@@ -380,9 +276,9 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     pictures, annotations = out / split, out / "annotations"
     pictures.mkdir(parents=True, exist_ok=True)
     annotations.mkdir(exist_ok=True)
-    images: list[dict[str, Any]] = []
-    things: list[dict[str, Any]] = []
-    panoptic: list[dict[str, Any]] = []
+    images: list[Record] = []
+    things: list[Record] = []
+    panoptic: list[Record] = []
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
@@ -397,11 +293,11 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
             panoptic.append(
                 {"image_id": image_id, "file_name": file.name, "segments_info": segments}
             )
-    categories = _categories(dataset.classes)
     if panoptic:
+        categories = write_categories(dataset.classes, stuff=True)
         document = {"images": images, "annotations": panoptic, "categories": categories}
         _write_json(annotations / f"panoptic_{split}.json", document)
-    categories = [c for c in categories if c.pop("isthing")]
+    categories = write_categories(dataset.classes, stuff=False)
     document = {"images": images, "annotations": things, "categories": categories}
     return _write_json(annotations / f"instances_{split}.json", document)
 
@@ -421,16 +317,16 @@ def _write_picture(dataset: Dataset, index: int, path: str, folder: Path) -> str
     return target.name
 
 
-def _records(scene: Scene, classes: Classes) -> Iterator[dict[str, Any]]:
+def _records(scene: Scene, classes: Classes) -> Iterator[Record]:
     things = scene.things
-    masks = rle.encode(things.masks) if isinstance(things.masks, Tensor) else things.masks
+    segmentations = _segmentations(things.masks, len(things))
     for row, (x1, y1, x2, y2) in enumerate(things.boxes.double().tolist()):
         record = {
             "category_id": classes.ids[int(things.labels[row])],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1) if things.area is None else float(things.area[row]),
             "iscrowd": int(things.ignore[row]),
-            "segmentation": [] if masks is None else _segmentation(masks[row]),
+            "segmentation": segmentations[row],
         }
         if things.keypoints is not None:
             points = things.keypoints[row].double()
@@ -439,23 +335,30 @@ def _records(scene: Scene, classes: Classes) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _segmentation(mask: Rle | Polygons) -> Any:
-    if isinstance(mask, dict):
-        return {"size": list(mask["size"]), "counts": mask["counts"].decode()}
-    return [polygon.flatten().tolist() for polygon in mask]
+def _segmentations(shapes: Masks | None, count: int) -> list[Any]:
+    if shapes is None:
+        return [[]] * count
+    if isinstance(shapes, Tensor):
+        shapes = list(masks.encode(shapes))
+    return [
+        {"size": list(shape["size"]), "counts": shape["counts"].decode()}
+        if isinstance(shape, dict)
+        else [polygon.flatten().tolist() for polygon in shape]
+        for shape in shapes
+    ]
 
 
-def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[dict[str, Any]]:
+def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[Record]:
     """COCO's PNG, whose red, green and blue are the id's lowest three bytes, and its segments."""
     file.parent.mkdir(exist_ok=True)
     ids = panoptic.map.numpy()
     colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     Image.fromarray(colours).save(file)
-    numbers = _category_ids(classes)
+    ids_of = category_ids(classes)
     return [
         {
             "id": segment.id,
-            "category_id": numbers[segment.label],
+            "category_id": ids_of[segment.label],
             "area": int((ids == segment.id).sum()),
             "iscrowd": int(segment.ignore),
         }
@@ -463,26 +366,7 @@ def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[di
     ]
 
 
-def _category_ids(classes: Classes) -> list[int]:
-    """Of the things, then of the stuff, which is numbered on from the highest."""
-    after = max(classes.ids, default=-1) + 1
-    return [*classes.ids, *range(after, after + len(classes.stuff))]
-
-
-def _categories(classes: Classes) -> list[dict[str, Any]]:
-    names = [*classes.names, *classes.stuff]
-    categories: list[dict[str, Any]] = [
-        {"id": number, "name": name, "isthing": int(place < len(classes))}
-        for place, (number, name) in enumerate(zip(_category_ids(classes), names, strict=True))
-    ]
-    if classes.keypoints:
-        skeleton = [[a + 1, b + 1] for a, b in classes.skeleton]
-        for category in categories[: len(classes)]:
-            category |= {"keypoints": list(classes.keypoints), "skeleton": skeleton}
-    return categories
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> Path:
+def _write_json(path: Path, document: Record) -> Path:
     """Beside, then renamed."""
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(document), encoding="utf-8")

@@ -5,36 +5,65 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sightline.data.images import SUFFIXES
-from sightline.errors import SightlineError
 
 _SPLIT_WORDS = {
-    "trainval": "trainval",
     "train": "train",
-    "validation": "val",
-    "valid": "val",
+    "trainval": "trainval",
     "val": "val",
+    "valid": "val",
+    "validation": "val",
     "test": "test",
 }
+_PICTURE_WORDS = {"jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "data"}
+_OTHER_WORDS = {"annotations", "labels", "masks", "panoptic", "stuff", "depth"}
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.lower())
 
 
 def split_of(name: str) -> str | None:
     """The split a file or folder name speaks of: train, val, trainval or test.
 
-    "instances_val2017" is val, "training" and "_annotations" are none: the word must stand alone,
-    save for a year behind it.
+    "instances_val2017" is val, "training" is none: the word must stand alone, save for a year.
     """
-    for word in re.split(r"[^a-z]+", name.lower()):
-        if word in _SPLIT_WORDS:
-            return _SPLIT_WORDS[word]
-    return None
+    return next((_SPLIT_WORDS[word] for word in _words(name) if word in _SPLIT_WORDS), None)
 
 
 def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
+def picture_folders(bases: Iterable[Path], split: str | None = None) -> list[Path]:
+    """Where the pictures of a split may lie, the likeliest folder first: the bases, the folders in
+    them, and those in folders named after a split or after pictures. Folders of another split come
+    last; folders of masks and the like are left out."""
+    ranks: dict[Path, tuple[int, bool]] = {}
+    for base in bases:
+        for folder in [base, *_below(base)]:
+            words = _words("/".join(folder.relative_to(base).parts))
+            if not _OTHER_WORDS.intersection(words):
+                spoken = split_of(" ".join(reversed(words)))
+                affinity = 1 if spoken is None else 0 if _akin(spoken, split) else 2
+                ranks.setdefault(folder, (affinity, not _PICTURE_WORDS.intersection(words)))
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def _below(base: Path) -> list[Path]:
+    children = subfolders(base)
+    opened = [
+        c for c in children if split_of(c.name) or _PICTURE_WORDS.intersection(_words(c.name))
+    ]
+    return children + [inner for child in opened for inner in subfolders(child)]
+
+
+def _akin(spoken: str, split: str | None) -> bool:
+    """Some keep the pictures of train and val under trainval, or the other way round."""
+    return spoken == split or {spoken, split} in ({"trainval", "train"}, {"trainval", "val"})
+
+
 class Pictures:
-    """The picture files in some folders, found by name; the first folder that has it wins.
+    """The picture files in some folders, by name; the first folder that has one wins.
 
     A name may carry folders of its own ("train/a.jpg", or another machine's whole path), and may
     have another case or another ending than the file.
@@ -47,41 +76,35 @@ class Pictures:
     def find(self, *names: str) -> Path | None:
         """The file for the first of the names that leads to one."""
         for name in names:
-            parts = name.replace("\\", "/").split("/")
-            found = self._find(parts)
+            found = self._find([part for part in re.split(r"[\\/]", name) if part.strip(".")])
             if found is not None:
                 return found
         return None
 
     def _find(self, parts: Sequence[str]) -> Path | None:
         if len(parts) > 1:
-            for folder in self.folders:
-                path = folder.joinpath(*parts)
-                if path.is_file():
-                    return path
-        wanted = parts[-1]
-        for key in (wanted, wanted.lower(), Path(wanted).stem.lower()):
-            for folder in self.folders:
-                name = self._listing(folder).get(key)
-                if name is not None:
-                    return folder / name
+            exact = (folder.joinpath(*parts) for folder in self.folders)
+            found = next((path for path in exact if path.is_file()), None)
+            if found is not None:
+                return found
+        for folder in self.folders if parts else ():
+            names = self._listing(folder)
+            for key in (parts[-1], parts[-1].lower(), _stem(parts[-1])):
+                if key in names:
+                    return folder / names[key]
         return None
 
     def _listing(self, folder: Path) -> dict[str, str]:
-        """Exact names, then names in lower case, then stems in lower case, to names."""
+        """Names by name, by name in lower case and by stem in lower case."""
         if folder not in self._names:
             files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-            by_stem = {Path(name).stem.lower(): name for name in reversed(files)}
+            by_stem = {_stem(name): name for name in reversed(files)}
             by_lower = {name.lower(): name for name in reversed(files)}
             self._names[folder] = by_stem | by_lower | {name: name for name in files}
         return self._names[folder]
 
 
-def check_folder(path: Path) -> None:
-    """Raises:
-    SightlineError: there is no such folder.
-    """
-    if not path.exists():
-        raise SightlineError(f"no such folder: {path}")
-    if not path.is_dir():
-        raise SightlineError(f"{path} is a file, not a folder")
+def _stem(name: str) -> str:
+    """In lower case, without the ending of a picture file; any other dot is part of the name."""
+    path = Path(name.lower())
+    return path.stem if path.suffix in SUFFIXES else path.name

@@ -16,16 +16,19 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from sightline.data import rle
 from sightline.data.images import torchcodec_decoder
 from sightline.data.packed import Dataset
+from sightline.data.parcel import Parcel
 from sightline.data.transforms import Augment
 from sightline.errors import SightlineError
+from sightline.ops.masks import rasterise
 from sightline.preprocess import Preprocess
 from sightline.shapes import UInt8
 from sightline.types import Images, Placement, Scene
 
-_SHAPES = (0.75, 1.0, 4 / 3)  # width / height at which a new group of pictures begins
+# Width / height at which a new group of pictures begins: 4:3, 3:2 and 16:9 lie inside one, as do
+# their upright twins. On COCO's photos, batches of 8 then are 4 % padding instead of 55 %.
+_SHAPES = (1 / 1.6, 1 / 1.4, 1 / 1.25, 1.0, 1.25, 1.4, 1.6)
 
 
 class Batch(NamedTuple):
@@ -52,6 +55,7 @@ class Loader:
             _Batches(samples, plan),
             batch_size=None,
             num_workers=workers,
+            collate_fn=Parcel.pack if workers else _as_it_is,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: by default it would draw from the global one, which training uses.
             generator=torch.Generator(),
@@ -61,10 +65,15 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
+        for received in self._batches:
+            batch = received.unpack() if isinstance(received, Parcel) else received
             if isinstance(batch, SightlineError):
                 raise batch
             yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def train_loader(
@@ -174,8 +183,8 @@ class _Samples:
         if self.augment is not None:
             generator = torch.Generator().manual_seed(seed)
             picture, scene = self.augment(picture, scene, generator)
-        if isinstance(scene.things.masks, list):
-            maps = rle.rasterise(scene.things.masks, scene.size)
+        if scene.things.masks is not None:
+            maps = rasterise(scene.things.masks, scene.size)
             scene = replace(scene, things=replace(scene.things, masks=maps))
         return picture, scene
 

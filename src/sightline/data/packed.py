@@ -227,7 +227,8 @@ class Packer:
         """One thing of the picture last taken in; ``box`` is xyxy, continuous.
 
         ``area`` is that of the clipped box where it is left out. ``polygons`` are flat: x, y, x, y.
-        ``counts`` are a compressed RLE's. ``keypoints`` are flat: x, y, visibility.
+        ``counts`` are a compressed RLE's. ``keypoints`` are flat, x, y, visibility, and as many for
+        every thing.
         """
         height, width = self.sizes[-2:]
         x1, x2 = (min(max(x, 0.0), width) for x in box[::2])
@@ -241,7 +242,7 @@ class Packer:
         self.labels.append(label)
         self.ignore.append(ignore)
         self.area.append((x2 - x1) * (y2 - y1) if area is None else area)
-        self.keypoint_values.extend(keypoints or [0.0] * (3 * self.keypoints))
+        self.keypoint_values.extend(keypoints)
         for name, value in extra.items():
             self.extra.setdefault(name, []).append(value)
         self._mask(polygons, counts)

@@ -10,11 +10,12 @@ punished. Both flags are kept, in ``extra["difficult"]`` and ``extra["truncated"
 names found in all files, sorted.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, ParseError, parse
 
-from sightline.data.find import Pictures, split_of, subfolders
+from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Packed, Packer
 from sightline.errors import SightlineError
@@ -25,19 +26,23 @@ _LISTS = ("ImageSets/Main", "ImageSets")
 
 
 def find(path: Path) -> dict[str, list[Path]]:
-    """The XML files of each split, and of "all"; splits are those of ImageSets/Main, or of folders
-    named so ("train", "valid")."""
+    """The XML files of each split, and of "all". Splits are those listed in ImageSets/Main; without
+    lists, the folders named after a split ("train", "valid")."""
     if not path.is_dir():
         return {}
+    folders = {folder: sorted(folder.glob("*.xml")) for folder in _xml_folders(path)}
+    xmls = [xml for files in folders.values() for xml in files]
+    if not xmls:
+        return {}
+    listed = _listed(path, xmls)
+    if listed:
+        return listed | {"all": xmls}
     found: dict[str, list[Path]] = {}
-    for folder in _xml_folders(path):
-        xmls = sorted(folder.glob("*.xml"))
-        split = split_of(folder.name) or split_of(folder.parent.name)
-        if split and folder != path and folder.parent != path.parent and xmls:
-            found.setdefault(split, []).extend(xmls)
-        if xmls:
-            found.setdefault("all", []).extend(xmls)
-    return found | _listed(path, found.get("all", []))
+    for folder, files in folders.items():
+        split = split_of(" ".join(folder.relative_to(path).parts))
+        if split and files:
+            found.setdefault(split, []).extend(files)
+    return found | {"all": xmls}
 
 
 def _xml_folders(path: Path) -> list[Path]:
@@ -45,120 +50,136 @@ def _xml_folders(path: Path) -> list[Path]:
     folders = [path]
     for folder in subfolders(path):
         if folder.name.lower() == "annotations":
-            folders.append(folder)
+            folders += [folder, *(inner for inner in subfolders(folder) if split_of(inner.name))]
         elif split_of(folder.name):
-            folders += [folder, *(f for f in subfolders(folder) if f.name.lower() == "annotations")]
+            inside = subfolders(folder)
+            folders += [folder, *(i for i in inside if i.name.lower() == "annotations")]
     return folders
 
 
 def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
     """Splits by the lists of ImageSets. A picture listed without an XML gets the path it would
     have, so that reading that split says what is missing."""
-    folder = next((path / name for name in _LISTS if list((path / name).glob("*.txt"))), None)
-    if folder is None or not xmls:
-        return {}
     by_stem = {xml.stem: xml for xml in xmls}
-    listed = {}
-    for file in sorted(folder.glob("*.txt")):
-        split = split_of(file.stem)
-        if split == file.stem.lower() or (split == "val" and file.stem == "valid"):
-            stems = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
-            listed[split] = [by_stem.get(stem, xmls[0].with_name(f"{stem}.xml")) for stem in stems]
-    return listed
+    for folder in (path / name for name in _LISTS):
+        listed = {}
+        for file in sorted(folder.glob("*.txt")):
+            split = split_of(file.stem)
+            if split is not None and file.stem.isalpha():  # not aeroplane_train.txt
+                lines = file.read_text(encoding="utf-8-sig").splitlines()
+                stems = [line.split()[0] for line in lines if line.strip()]
+                listed[split] = [by_stem.get(s, xmls[0].with_name(f"{s}.xml")) for s in stems]
+        if listed:
+            return listed
+    return {}
 
 
 def read(path: Path, found: dict[str, list[Path]], wanted: Sequence[str]) -> dict[str, Packed]:
-    """The wanted splits; the classes are those of all files, so every split numbers them alike."""
-    xmls = found["all"]
-    place = {xml: index for index, xml in enumerate(xmls)}
-    packed = _pack(path, xmls)
-    splits = {"all": packed}
-    for split in set(wanted) - {"all"}:
+    """The wanted splits; the classes are those of all files, so every split numbers them alike.
+
+    Raises:
+        SightlineError: whatever is wrong in a file.
+    """
+    place = {xml: index for index, xml in enumerate(found["all"])}
+    for split in wanted:
         missing = [xml for xml in found[split] if xml not in place]
         if missing:
             raise SightlineError(
-                f"{path}: the list of {split} names {missing[0].stem}, but there is no {missing[0]}"
+                f"the list of {split} in {path} names {missing[0].stem}, "
+                f"but there is no {missing[0]}"
             )
-        splits[split] = packed.take([place[xml] for xml in found[split]])
-    return {split: splits[split] for split in wanted}
+        if not found[split]:
+            raise SightlineError(f"the list of {split} in {path} is empty")
+    packed = _pack(path, found["all"])
+    return {split: packed.take([place[xml] for xml in found[split]]) for split in wanted}
 
 
 def _pack(path: Path, xmls: Sequence[Path]) -> Packed:
     trees = {xml: _parse(xml) for xml in xmls}
-    names = sorted(
-        {_text(thing, "name", xml) for xml, tree in trees.items() for thing in tree.iter("object")}
-    )
+    names = {_name(thing, xml) for xml, tree in trees.items() for thing in tree.iter("object")}
     if not names:
-        raise SightlineError(f"{path}: no annotations: none of {len(xmls)} XML files has an object")
-    labels = {name: label for label, name in enumerate(names)}
-    pictures = Pictures(_picture_folders(path, xmls))
+        raise SightlineError(f"{path} has no annotations: no object in {len(xmls)} XML files")
+    labels = {name: label for label, name in enumerate(sorted(names))}
+    folders = dict.fromkeys(xml.parent for xml in xmls)
+    pictures = {folder: _pictures(folder, path) for folder in folders}
     packer = Packer(path, path)
     for xml, tree in trees.items():
-        file = pictures.find(tree.findtext("filename") or xml.stem, xml.stem)
-        if file is None:
-            raise SightlineError(
-                f"{xml}: no picture named {tree.findtext('filename')} or {xml.stem}.* "
-                f"in {', '.join(map(str, pictures.folders))}"
-            )
+        file = _picture(tree, xml, pictures[xml.parent])
         packer.picture(file.relative_to(path), _size(tree, file, xml), xml.stem)
         for thing in tree.iter("object"):
+            difficult = _flag(thing, "difficult")
             packer.thing(
                 _box(thing, xml),
-                labels[_text(thing, "name", xml)],
-                ignore=_flag(thing, "difficult"),
-                difficult=_flag(thing, "difficult"),
+                labels[_name(thing, xml)],
+                ignore=difficult,
+                difficult=difficult,
                 truncated=_flag(thing, "truncated"),
             )
-    return packer.finish(Classes(tuple(names)))
+    return packer.finish(Classes(tuple(labels)))
 
 
-def _picture_folders(path: Path, xmls: Sequence[Path]) -> list[Path]:
-    """JPEGImages, images and the like, then wherever the XML files lie."""
-    beside = list(dict.fromkeys(xml.parent for xml in xmls))
-    around = [folder for place in beside for folder in [place, *subfolders(place.parent)]]
-    return [f for f in around if f == path or path in f.parents] + [path]
+def _pictures(folder: Path, path: Path) -> Pictures:
+    """Beside the XML files, beside their folder, or anywhere in the data set."""
+    bases = [folder]
+    while bases[-1] != path:
+        bases.append(bases[-1].parent)
+    return Pictures(picture_folders(bases, split_of(" ".join(folder.relative_to(path).parts))))
 
 
-def _parse(xml: Path) -> ElementTree.Element:
+def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
+    """Named like the XML, or, failing that, as the XML says: <filename> is often out of date."""
+    told = tree.findtext("filename") or xml.stem
+    same = Path(told).stem.lower() == xml.stem.lower()
+    file = pictures.find(told, xml.stem) if same else pictures.find(xml.stem, told)
+    if file is None:
+        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
+        raise SightlineError(f"{xml}: no picture {told} or {xml.stem}.* (looked in {folders})")
+    return file
+
+
+def _parse(xml: Path) -> Element:
     try:
-        return ElementTree.parse(xml).getroot()
-    except ElementTree.ParseError as error:
+        return parse(xml).getroot()
+    except ParseError as error:
         line, column = error.position
-        raise SightlineError(
-            f"{xml}, line {line}, column {column + 1}: broken XML ({error})"
-        ) from error
+        where = f"line {line}, column {column + 1}"
+        raise SightlineError(f"{xml}, {where}: broken XML ({error})") from error
     except OSError as error:
         raise SightlineError(f"cannot read {xml}: {error.strerror}") from error
 
 
-def _text(element: ElementTree.Element, name: str, xml: Path) -> str:
-    text = (element.findtext(name) or "").strip()
-    if not text:
-        raise SightlineError(f"{xml}: an object without <{name}>")
-    return text
+def _name(thing: Element, xml: Path) -> str:
+    name = (thing.findtext("name") or "").strip()
+    if not name:
+        raise SightlineError(f"{xml}: an object without a <name>")
+    return name
 
 
-def _flag(element: ElementTree.Element, name: str) -> bool:
-    return (element.findtext(name) or "0").strip() not in ("0", "")
+def _flag(thing: Element, tag: str) -> bool:
+    return (thing.findtext(tag) or "0").strip().lower() not in ("", "0", "false", "no")
 
 
-def _size(tree: ElementTree.Element, file: Path, xml: Path) -> tuple[int, int]:
+def _size(tree: Element, file: Path, xml: Path) -> tuple[int, int]:
     """As annotated; from the picture where the XML does not say (some tools write 0)."""
     try:
         height, width = (int(tree.findtext(f"size/{side}") or 0) for side in ("height", "width"))
     except ValueError as error:
-        raise SightlineError(f"{xml}: <size> is no number") from error
+        raise SightlineError(f"{xml}: its <size> is not in whole numbers") from error
     return (height, width) if height > 0 and width > 0 else image_size(file)
 
 
-def _box(thing: ElementTree.Element, xml: Path) -> tuple[float, float, float, float]:
-    """From pixel indices counted from 1, the last one included, to continuous coordinates."""
+def _box(thing: Element, xml: Path) -> tuple[float, float, float, float]:
+    """From pixels counted from 1, the last one included, to continuous coordinates."""
     corners = ("xmin", "ymin", "xmax", "ymax")
     try:
         xmin, ymin, xmax, ymax = (float(thing.findtext(f"bndbox/{c}") or "") for c in corners)
+        if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+            raise ValueError("not finite")
     except ValueError as error:
         name = thing.findtext("name")
-        raise SightlineError(f"{xml}: the object {name} has no <bndbox> of four numbers") from error
+        raise SightlineError(
+            f"{xml}: an object {name} without a <bndbox> of four numbers"
+        ) from error
     if xmax <= xmin or ymax <= ymin:
         return 0.0, 0.0, 0.0, 0.0
     return xmin - 1, ymin - 1, xmax, ymax

@@ -1,0 +1,126 @@
+"""COCO's categories and our classes, both ways."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.data.packed import DataWarning
+from sightline.data.records import field
+from sightline.errors import SightlineError
+from sightline.types import Classes
+
+Category = dict[str, Any]
+Skeleton = tuple[tuple[int, int], ...]
+
+
+def read_categories(documents: Mapping[Path, dict[str, Any]]) -> Classes:
+    """The categories of all the files of a data set, in the order of their ids.
+
+    Raises:
+        SightlineError: an id with two names, or a name with two ids.
+    """
+    categories: dict[int, Category] = {}
+    for path, document in documents.items():
+        for category in document["categories"]:
+            where = f"{path}: category {category.get('id')}"
+            number, name = field(category, "id", int, where), field(category, "name", str, where)
+            known = categories.setdefault(number, category)["name"]
+            if known != name:
+                raise SightlineError(f'{where} is "{name}" here and "{known}" elsewhere')
+    used = {thing.get("category_id") for d in documents.values() for thing in d["annotations"]}
+    kept = {n: c for n, c in sorted(categories.items()) if not _is_umbrella(n, categories, used)}
+    where = ", ".join(map(str, documents))
+    _check_names(kept, where)
+    keypoints, skeleton = _keypoints(list(kept.values()), where)
+    return Classes(
+        names=tuple(category["name"] for category in kept.values()),
+        ids=tuple(kept),
+        keypoints=keypoints,
+        mirrored=mirrored(keypoints),
+        skeleton=skeleton,
+    )
+
+
+def _is_umbrella(number: int, categories: Mapping[int, Category], used: set[Any]) -> bool:
+    """Exports by Roboflow list, as category 0, a parent that no annotation uses."""
+    if number in used:
+        return False
+    name = categories[number]["name"]
+    return any(c.get("supercategory") == name for n, c in categories.items() if n != number)
+
+
+def _check_names(categories: Mapping[int, Category], where: str) -> None:
+    numbers: dict[str, int] = {}
+    for number, category in categories.items():
+        first = numbers.setdefault(category["name"], number)
+        if first != number:
+            raise SightlineError(
+                f'{where}: categories {first} and {number} are both "{category["name"]}"'
+            )
+
+
+def _keypoints(categories: Sequence[Category], where: str) -> tuple[tuple[str, ...], Skeleton]:
+    """Names, and the skeleton counted from 0. Classes with unlike keypoints share no tensor.
+
+    Warns:
+        DataWarning: there are such.
+    """
+    kinds = {tuple(map(str, c["keypoints"])): c for c in categories if c.get("keypoints")}
+    if len(kinds) > 1:
+        told = f"{where}: its classes have different keypoints, which are left out"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    if len(kinds) != 1:
+        return (), ()
+    names, category = kinds.popitem()
+    pairs = [tuple(pair) for pair in category.get("skeleton") or ()]
+    if any(len(pair) != 2 or not set(pair) <= set(range(1, len(names) + 1)) for pair in pairs):
+        raise SightlineError(f"{where}: a skeleton that does not pair its keypoints: {pairs}")
+    return names, tuple((first - 1, second - 1) for first, second in pairs)
+
+
+def mirrored(names: Sequence[str]) -> tuple[int, ...]:
+    """Which keypoint each becomes in a mirror, by name: left_eye and right_eye, "LEar" does not
+    count but "l_ear" and "ear.R" do; one without a counterpart stays."""
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(places.get(_other_side(name), place) for place, name in enumerate(names))
+
+
+_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _other_side(name: str) -> str:
+    """ "left" or "right" anywhere, else a lone "l" or "r" at either end, behind a separator."""
+    swapped = re.sub("left|right", _swap, name, flags=re.IGNORECASE)
+    if swapped != name:
+        return swapped
+    return re.sub(r"^[lr](?=[_\-. ])|(?<=[_\-. ])[lr]$", _swap, name, flags=re.IGNORECASE)
+
+
+def _swap(match: re.Match[str]) -> str:
+    """The other side, in upper, lower or title case as it was."""
+    word = match.group()
+    other = _SIDES[word.lower()]
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
+
+
+def category_ids(classes: Classes) -> list[int]:
+    """Of the things, then of the stuff, which is numbered on from the highest."""
+    after = max(classes.ids, default=-1) + 1
+    return [*classes.ids, *range(after, after + len(classes.stuff))]
+
+
+def write_categories(classes: Classes, stuff: bool) -> list[Category]:
+    """COCO's records: with the stuff and who is a thing, as panoptic files have it, or without."""
+    names = zip(category_ids(classes), [*classes.names, *classes.stuff], strict=True)
+    categories: list[Category] = [{"id": number, "name": name} for number, name in names]
+    if classes.keypoints:
+        skeleton = [[first + 1, second + 1] for first, second in classes.skeleton]
+        for category in categories[: len(classes)]:
+            category |= {"keypoints": list(classes.keypoints), "skeleton": skeleton}
+    if not stuff:
+        return categories[: len(classes)]
+    return [c | {"isthing": int(place < len(classes))} for place, c in enumerate(categories)]
