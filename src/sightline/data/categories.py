@@ -29,7 +29,8 @@ def read_categories(documents: Mapping[Path, dict[str, Any]]) -> Classes:
             known = categories.setdefault(number, category)["name"]
             if known != name:
                 raise SightlineError(f'{where} is "{name}" here and "{known}" elsewhere')
-    used = {thing.get("category_id") for d in documents.values() for thing in d["annotations"]}
+    named = (thing.get("category_id") for d in documents.values() for thing in d["annotations"])
+    used = {number for number in named if isinstance(number, int | float)}
     kept = {n: c for n, c in sorted(categories.items()) if not _is_umbrella(n, categories, used)}
     where = ", ".join(map(str, documents))
     _check_names(kept, where)
@@ -67,17 +68,20 @@ def _keypoints(categories: Sequence[Category], where: str) -> tuple[tuple[str, .
     Warns:
         DataWarning: there are such.
     """
-    kinds = {tuple(map(str, c["keypoints"])): c for c in categories if c.get("keypoints")}
+    marked = [category for category in categories if category.get("keypoints")]
+    kinds = {tuple(map(str, field(c, "keypoints", list, where))): c for c in marked}
     if len(kinds) > 1:
         told = f"{where}: its classes have different keypoints, which are left out"
         warnings.warn(told, DataWarning, stacklevel=2)
     if len(kinds) != 1:
         return (), ()
     names, category = kinds.popitem()
-    pairs = [tuple(pair) for pair in category.get("skeleton") or ()]
-    if any(len(pair) != 2 or not set(pair) <= set(range(1, len(names) + 1)) for pair in pairs):
-        raise SightlineError(f"{where}: a skeleton that does not pair its keypoints: {pairs}")
-    return names, tuple((first - 1, second - 1) for first, second in pairs)
+    pairs = field(category, "skeleton", list, where) if category.get("skeleton") else []
+    numbers = range(1, len(names) + 1)
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(n in numbers for n in pair):
+            raise SightlineError(f"{where}: a skeleton that does not pair its keypoints: {pair}")
+    return names, tuple((int(first) - 1, int(second) - 1) for first, second in pairs)
 
 
 def mirrored(names: Sequence[str]) -> tuple[int, ...]:

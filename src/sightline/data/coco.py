@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,10 @@ def find(path: Path) -> dict[str, Path]:
         return _siblings(path) if path.suffix == ".json" else {}
     claims: dict[str, list[Path]] = defaultdict(list)
     for folder in [path, *subfolders(path)]:
+        around = None if folder == path else split_of(folder.name)
         for file in sorted(folder.glob("*.json")):
             if not file.stem.lower().startswith(_OTHER_TASKS):
-                claims[split_of(file.stem) or split_of(folder.name) or "all"].append(file)
+                claims[split_of(file.stem) or around or "all"].append(file)
     if set(claims) > {"all"}:
         claims.pop("all", None)
     return {split: _preferred(path, split, files) for split, files in claims.items()}
@@ -276,13 +277,15 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     pictures, annotations = out / split, out / "annotations"
     pictures.mkdir(parents=True, exist_ok=True)
     annotations.mkdir(exist_ok=True)
+    taken = set[str]()
     images: list[Record] = []
     things: list[Record] = []
     panoptic: list[Record] = []
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
-        name = _write_picture(dataset, index, scene.path, pictures)
+        name = _write_picture(dataset, index, scene.path, pictures, taken)
+        taken.add(name)
         height, width = scene.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for record in _records(scene, dataset.classes):
@@ -302,19 +305,20 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     return _write_json(annotations / f"instances_{split}.json", document)
 
 
-def _write_picture(dataset: Dataset, index: int, path: str, folder: Path) -> str:
+def _write_picture(
+    dataset: Dataset, index: int, path: str, folder: Path, taken: Collection[str]
+) -> str:
+    """The name under which it was written, which is not one of those taken."""
     source = Path(path)
     if not path or not source.is_file():
         name = f"{index:06d}.png"
         pixels = dataset.picture(index).permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / name, compress_level=1)
         return name
-    target = folder / source.name
-    if target.exists() and not target.samefile(source):
-        target = folder / f"{index:06d}_{source.name}"
-    if not target.exists():
-        shutil.copyfile(source, target)
-    return target.name
+    name = f"{index:06d}_{source.name}" if source.name in taken else source.name
+    if not (folder / name).exists() or not source.samefile(folder / name):
+        shutil.copyfile(source, folder / name)
+    return name
 
 
 def _records(scene: Scene, classes: Classes) -> Iterator[Record]:

@@ -34,17 +34,19 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
 
 def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:
     """One split, by its name in the folder; "train" and "val" also where ``open_dataset`` makes
-    them, and "all" for every annotated picture of a folder without splits.
+    them, and "all" for every annotated picture where there is but one split or none.
 
     Raises:
         SightlineError: as ``open_dataset``, or there is no such split.
     """
     module, found = _find(Path(path))
-    if split in found and not (split == "train" and "val" not in found):
-        return module.read(Path(path), found, [split])[split]
-    if split in ("train", "val"):
+    if split in ("train", "val") and not {split, "val"} <= set(found):
         return open_dataset(path, val, seed)[split == "val"]
-    raise SightlineError(f"{path} has no split {split}: it has {', '.join(sorted(found))}")
+    if split == "all" and len(found) == 1:
+        split = next(iter(found))
+    if split not in found:
+        raise SightlineError(f"{path} has no split {split}: it has {', '.join(sorted(found))}")
+    return module.read(Path(path), found, [split])[split]
 
 
 def _find(path: Path) -> tuple[Any, dict[str, Any]]:

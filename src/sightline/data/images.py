@@ -1,7 +1,7 @@
 """Pictures from files: RGB bytes, upright, whatever the file held.
 
-Decoded by torchcodec where it is installed and knows the format (JPEG, PNG, WebP, GIF, AVIF), by
-Pillow otherwise. Both give the same picture: turned as the EXIF orientation says, grey and palette
+Decoded by torchcodec where it is installed and knows the format (JPEG, PNG, WebP, AVIF), by Pillow
+otherwise. Both give the same picture: turned as the EXIF orientation says, grey and palette
 expanded to three channels, an alpha channel dropped (the colours under it stay, as in torchvision
 and OpenCV), 16 bits scaled to 8 (65535 becomes 255), CMYK converted, the first frame of many.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -71,7 +72,12 @@ def torchcodec_decoder() -> Callable[..., Any] | None:
 
 
 def _try_torchcodec(decode: Callable[..., Any], data: bytes) -> Tensor | None:
-    """None where it does not know the format or finds the data corrupt: Pillow then has its say."""
+    """None where it does not know the format or finds the data corrupt: Pillow then has its say.
+
+    GIFs are left to Pillow: torchcodec paints transparent pixels in the background colour.
+    """
+    if data.startswith(b"GIF"):
+        return None
     try:
         picture: Tensor = decode(data, mode="RGB")
     except (ValueError, RuntimeError):
@@ -104,7 +110,7 @@ def from_pillow(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _from_16_bits(values: np.ndarray[Any, Any]) -> Tensor:
+def _from_16_bits(values: NDArray[np.integer]) -> Tensor:
     if values.min() < 0 or values.max() > 65535:
         raise SightlineError("its pixels are outside 0..65535: save it as 8 or 16 bits")
     grey = np.rint(values / 257).astype(np.uint8)

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from sightline.types import Classes, Instances, Polygons, Rle, Scene
 _REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """What a loader and an evaluation need: packed from files, or generated."""
 
@@ -263,16 +264,13 @@ class Packer:
         self._warn()
         things = len(self.labels)
         has_masks = len(self.points) > 0 or any(self.counts)
-        keypoints = _tensor(self.keypoint_values, torch.float32).view(things, -1, 3)
-        integers = all(isinstance(image_id, int) for image_id in self.image_ids)
+        keypoints = _tensor(self.keypoint_values, torch.float32).view(things, self.keypoints, 3)
         return Packed(
             classes=classes,
             root=str(self.root),
             paths=Strings.pack(self.paths),
             sizes=_tensor(self.sizes, torch.int64).view(-1, 2),
-            image_ids=torch.tensor(self.image_ids)
-            if integers
-            else Strings.pack(map(str, self.image_ids)),
+            image_ids=_ids(self.image_ids),
             spans=_spans([*self.thing_at, things]),
             boxes=_tensor(self.boxes, torch.float32).view(-1, 4),
             labels=_tensor(self.labels, torch.int64),
@@ -299,6 +297,13 @@ class Packer:
         told = [f"{n} box{'' if n == 1 else 'es'} {what}" for what, n in mended.items() if n]
         if told:
             warnings.warn(f"{self.source}: {', '.join(told)}", DataWarning, stacklevel=2)
+
+
+def _ids(ids: Sequence[int | str]) -> Tensor | Strings:
+    """As integers where they all are; else all as strings."""
+    if all(isinstance(number, int) and abs(number) < 1 << 63 for number in ids):
+        return torch.tensor(ids, dtype=torch.int64)
+    return Strings.pack(map(str, ids))
 
 
 def _spans(offsets: Sequence[int]) -> Int[Tensor, "I 2"]:

@@ -8,11 +8,11 @@ characters "0" to "o": bit 5 says that more follow, bit 4 of the last group is t
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Runs = np.ndarray[Any, np.dtype[np.int64]]
+Runs = NDArray[np.int64]
 
 
 def compress(runs: Sequence[int]) -> bytes:
