@@ -1,0 +1,104 @@
+"""The log, the progress line, and being asked to stop."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sightline.journal import Journal, Stopped, StopRequest, command, duration
+
+
+def test_a_log_is_cut_where_the_checkpoint_was(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    journal = Journal(path)
+    journal.write({"step": 1, "AP": float("nan"), "val": {"loss": float("inf")}})
+    kept = journal.length()
+    journal.write({"step": 2})
+    path.write_text(path.read_text() + '{"step": 3, "to')
+    journal.cut(kept)
+    journal.write({"step": 2})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 1, "AP": None, "val": {"loss": None}},
+        {"step": 2},
+    ]
+
+
+def test_a_log_that_is_gone_begins_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.cut(100)
+    assert journal.length() == 0
+
+
+def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    journal = Journal(None)
+    journal.say("hello")
+    journal.write({"step": 1})
+    journal.cut(0)
+    journal.show(1, 2, "loss 1")
+    assert journal.length() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.best = "  best 0.500"
+    journal.show(3, 9, "loss 1.5")
+    assert capsys.readouterr().out == "step 3/9  loss 1.5  ? left  best 0.500\n"
+
+
+def test_one_line_in_a_terminal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.jsonl")
+    with (tmp_path / "screen").open("w+") as screen:
+        journal.console = Console(file=screen, force_terminal=True, width=100)
+        for step in range(1, 4):
+            journal.show(step, 9, f"loss {step}")
+        journal.say("a pass is done")
+        journal.close()
+        shown = (tmp_path / "screen").read_text()
+    assert "3/9" in shown
+    assert "loss 3" in shown
+    assert "a pass is done" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (250, "4 min 10 s"), (7512, "2 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_second_ctrl_c_is_python_s_own() -> None:
+    with StopRequest() as stop:
+        stop.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Stopped):
+            stop.check()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def failing() -> Iterator[int]:
+    yield 1
+    raise RuntimeError("a worker was ended")
+
+
+def test_workers_ended_by_ctrl_c_are_no_error() -> None:
+    with StopRequest() as stop:
+        with pytest.raises(RuntimeError, match="a worker was ended"):
+            list(stop.until(failing()))
+        stop.asked = True
+        assert list(stop.until(failing())) == [1]
+
+
+def test_the_command_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["/venv/bin/python3", "/venv/bin/sightline", "train", "--data", "my photos"]
+    monkeypatch.setattr(sys, "orig_argv", typed)
+    assert command() == "sightline train --data 'my photos'"
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sightline.recipes", "x"])
+    assert command() == "python -m sightline.recipes x"
