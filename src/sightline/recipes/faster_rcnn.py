@@ -1,0 +1,133 @@
+"""Runs of Faster R-CNN (``models/faster_rcnn.py``)."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
+
+if TYPE_CHECKING:
+    from sightline.types import Classes
+
+
+def faster_rcnn(
+    data: Path | str,
+    *,
+    backbone: str = "resnet50",
+    fpn: bool = True,
+    pretrained: bool = True,
+    freeze_norm: bool | None = None,
+    val: float = 0.2,
+    short: int | None = None,
+    long: int | None = None,
+    size: tuple[int, int] | None = None,
+    flip: float = 0.5,
+    scale: tuple[float, float] = (1.0, 1.0),
+    crop: float = 0.0,
+    colour: float = 0.0,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
+    weight_decay: float = 1e-4,
+    schedule: Literal["stepped", "cosine", "one_cycle"] = "stepped",
+    settings: Settings = AS_THE_RECIPE_SAYS,
+) -> Recipe:
+    """Faster R-CNN on a folder of labelled photos, with the schedule of its authors' library.
+
+    The 1x schedule: 12 passes over COCO in batches of 16, learning rate 0.02 (in proportion to the
+    batch) divided by ten after 8 and 11 passes, stem and first stage as trained on ImageNet.
+
+    Fine-tune a detector on your own classes:
+    ``sightline train faster_rcnn --data DIR --weights fasterrcnn_resnet50_fpn --freeze 2``
+
+    Args:
+        data: Folder of labelled photos, COCO JSON or Pascal VOC XML.
+        backbone: Any network of timm, or vgg16 and resnets without a pyramid.
+        fpn: A feature pyramid; without it one level at stride 16, as first published.
+        pretrained: Start the backbone from ImageNet weights, unless --weights are given.
+        freeze_norm: Keep BatchNorm as loaded; left out, where the backbone is loaded.
+        val: Share of the photos to validate on, where the folder has no val split.
+        short: Short side of the photos in pixels; left out, the model's (800; 600 without pyramid).
+        long: The long side is never brought beyond so many pixels.
+        size: Height and width to stretch every photo to, instead.
+        flip: Probability of a mirrored photo.
+        scale: Range of the zoom, such as 0.5 2.
+        crop: Probability of a random crop.
+        colour: Strength of colour changes, 0 to 1.
+        optimizer: sgd or adamw (then give --lr 1e-4 or so).
+        weight_decay: Pull of the weights to zero.
+        schedule: How the learning rate falls.
+    """
+    from sightline import optim
+    from sightline.data.folder import open_dataset
+    from sightline.data.transforms import Augment
+
+    loaded = settings.weights is not None or pretrained
+    batch = settings.batch or 16
+    settings = settings.otherwise(
+        passes=12, batch=batch, lr=0.02 * batch / 16, clip=10.0, freeze=2 if loaded else 0
+    )
+    return Recipe(
+        name="faster_rcnn",
+        model=partial(
+            build,
+            backbone=backbone,
+            fpn=fpn,
+            pretrained=pretrained and settings.weights is None,
+            freeze_norm=loaded if freeze_norm is None else freeze_norm,
+            short=short,
+            long=long,
+            size=size,
+        ),
+        data=partial(open_dataset, path=data, val=val, seed=settings.seed),
+        augment=Augment(flip=flip, scale=scale, crop=crop, colour=colour),
+        optimizer=partial(getattr(optim, optimizer), weight_decay=weight_decay),
+        schedule=getattr(optim, schedule),
+        settings=settings,
+    )
+
+
+def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_SAYS) -> Recipe:
+    """A small Faster R-CNN on generated scenes of 256 x 256 pixels, from scratch.
+
+    Args:
+        data: Folder that `sightline toybox` wrote.
+    """
+    from sightline import optim
+    from sightline.data.folder import open_dataset
+    from sightline.data.transforms import Augment
+
+    settings = settings.otherwise(passes=10, batch=8, lr=0.02, clip=10.0, freeze=0)
+    return Recipe(
+        name="faster_rcnn_toybox",
+        model=partial(
+            build,
+            backbone="resnet18",
+            freeze_norm=False,
+            size=(192, 192),
+            samples=64,
+            anchor_sizes=((16,), (32,), (64,), (128,), (256,)),
+        ),
+        data=partial(open_dataset, path=data),
+        augment=Augment(flip=0.5),
+        optimizer=optim.sgd,
+        schedule=optim.one_cycle,
+        settings=settings,
+    )
+
+
+def build(
+    classes: "Classes",
+    *,
+    fpn: bool = True,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> Any:
+    """The model for these classes; ``options`` that are None are left to its builder."""
+    from dataclasses import replace
+
+    from sightline.models import create
+
+    given = {name: value for name, value in options.items() if value is not None}
+    model = create("faster_rcnn" if fpn else "faster_rcnn_single", classes, **given)
+    if size is not None:
+        model.preprocess = replace(model.preprocess, fixed=size)
+    return model
