@@ -92,15 +92,21 @@ def train_loader(
 ) -> Loader:
     """One epoch from its batch number ``start`` on: every picture once, shuffled by (seed, epoch).
 
-    ``batch`` pictures a process; together the processes see what one would with world x batch.
+    ``batch`` pictures a process; together the processes see what one would with world x batch, and
+    all make the same number of steps, each with a picture at least (see ``plan_epoch``).
+
+    Raises:
+        SightlineError: fewer pictures than processes, or the data set lacks what ``needs`` names.
     """
     if len(dataset) < world:
-        raise SightlineError(f"{len(dataset)} pictures are too few for {world} processes")
+        raise SightlineError(
+            f"{len(dataset)} pictures are too few to train on with {world} process"
+            f"{'' if world == 1 else 'es'}"
+        )
+    _check_needs(dataset, needs)
     if augment is not None:
         augment = replace(augment, mirrored=dataset.classes.mirrored)
-    plan = plan_epoch(_groups(dataset), batch * world, seed, epoch)
-    if len(plan[-1]) < world:
-        plan = plan[:-1]
+    plan = plan_epoch(_groups(dataset), batch * world, seed, epoch, least=world)
     shares = [share(pictures, rank, world) for pictures in plan[start:]]
     samples = _Samples(dataset, preprocess, needs, augment, mix(seed, epoch))
     return Loader(samples, shares, workers)
@@ -124,16 +130,28 @@ def eval_loader(
     return Loader(_Samples(dataset, preprocess, needs, None, 0), plan, workers)
 
 
+def _check_needs(dataset: Dataset, needs: frozenset[str]) -> None:
+    """A field is present in all scenes of a data set or in none."""
+    scene = dataset.scene(0)
+    for name in sorted(needs):
+        if getattr(scene if hasattr(scene, name) else scene.things, name) is None:
+            raise SightlineError(f"the model trains on {name}, and the data set has none")
+
+
 def _groups(dataset: Dataset) -> list[int]:
     sizes = [dataset.size(index) for index in range(len(dataset))]
     return np.digitize([width / height for height, width in sizes], _SHAPES).tolist()
 
 
-def plan_epoch(groups: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:
+def plan_epoch(
+    groups: Sequence[int], batch: int, seed: int, epoch: int, least: int = 1
+) -> list[list[int]]:
     """The pictures of each batch: every picture once, batches of one group while they are full.
 
     What is left over in the groups is put together at the end. If that does not fill whole batches,
-    the last full batch is added and all of it divided evenly: no batch is a mere remnant.
+    the last full batch is added and all of it divided evenly: no batch is a mere remnant. Where a
+    batch would still have fewer than ``least`` (with one picture a process), the remnant sits out
+    this epoch.
     """
     generator = torch.Generator().manual_seed(mix(seed, epoch, -1))
     waiting: dict[int, list[int]] = defaultdict(list)
@@ -148,6 +166,9 @@ def plan_epoch(groups: Sequence[int], batch: int, seed: int, epoch: int) -> list
     if len(tail) % batch and plan:
         tail += plan.pop()
     parts = -(-len(tail) // batch)
+    if len(tail) < least * parts:
+        parts = len(tail) // batch
+        tail = tail[: parts * batch]
     return plan + [share(tail, part, parts) for part in range(parts)]
 
 

@@ -13,7 +13,7 @@ moved here, in continuous coordinates; pixels and maps by torchvision's transfor
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchvision.transforms.v2.functional as tvf
@@ -21,9 +21,9 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from sightline.errors import SightlineError
-from sightline.ops.masks import decode, encode
-from sightline.shapes import Float, UInt8
-from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Scene
+from sightline.ops.masks import rasterise
+from sightline.shapes import Bool, Float, UInt8
+from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Polygons, Rle, Scene
 
 _GREY = 114
 _TRIES = 10
@@ -61,7 +61,7 @@ class Augment:
 
     def __call__(
         self, picture: UInt8[Tensor, "3 H W"], scene: Scene, generator: torch.Generator
-    ) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+    ) -> tuple[UInt8[Tensor, "3 h w"], Scene]:
         """A varied copy. Every draw is made whatever the settings: none shifts another."""
         draws = torch.rand(8 + 4 * _TRIES, generator=generator, dtype=torch.float64).tolist()
         window = self._window(scene, draws[8:], do_crop=draws[0] < self.crop, zoom=draws[1])
@@ -118,7 +118,7 @@ def _inside(boxes: Float[Tensor, "N 4"], window: tuple[int, int, int, int]) -> T
 
 def cut(
     picture: UInt8[Tensor, "3 H W"], scene: Scene, window: tuple[int, int, int, int]
-) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+) -> tuple[UInt8[Tensor, "3 h w"], Scene]:
     """The window (top, left, height, width) of a picture, which may reach beyond it."""
     _, _, height, width = window
     pixels = _window_of(Image(picture), window, _GREY)
@@ -221,18 +221,14 @@ def _change_masks(
     masks: Masks | None,
     change_points: Callable[[Tensor], Tensor],
     change_maps: Callable[[Tensor], Tensor],
-) -> Masks | None:
-    """Polygons stay polygons; an RLE is decoded, changed and encoded again."""
-    if masks is None:
-        return None
-    if isinstance(masks, Tensor):
-        return change_maps(masks)
-    return [
-        encode(change_maps(decode([mask], tuple(mask["size"]))))[0]
-        if isinstance(mask, dict)
-        else [change_points(polygon) for polygon in mask]
-        for mask in masks
-    ]
+) -> Bool[Tensor, "N h w"] | list[Rle | Polygons] | None:
+    """Polygons stay polygons. Where one mask is an RLE, all become maps: they soon will anyway."""
+    if masks is None or isinstance(masks, Tensor):
+        return None if masks is None else change_maps(masks)
+    sizes = [tuple(mask["size"]) for mask in masks if isinstance(mask, dict)]
+    if sizes:
+        return change_maps(rasterise(masks, sizes[0]))
+    return [[change_points(polygon) for polygon in mask] for mask in cast(list[Polygons], masks)]
 
 
 def recolour(
