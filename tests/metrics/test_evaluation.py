@@ -36,6 +36,10 @@ def test_table_in_percent() -> None:
     assert ["│", "cat", "│", "50.0", "│", "-", "│"] in rows
 
 
+def test_table_of_some_numbers() -> None:
+    assert [column.header for column in NUMBERS.table(["APs"]).columns] == ["class", "APs"]
+
+
 def test_mean_of_what_is_known() -> None:
     assert mean([1.0, math.nan, 3.0]) == 2
     assert math.isnan(mean([]))

@@ -1,7 +1,7 @@
 """What a measurement gives: named numbers, overall and per class."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +33,18 @@ class Evaluation:
             "per_class": {name: _without_nan(row) for name, row in self.per_class.items()},
         }
 
-    def table(self) -> "RichTable":
-        """For ``rich.print``: a row for all and one for each class, in percent."""
+    def table(self, names: Sequence[str] = ()) -> "RichTable":
+        """For ``rich.print``: a row for all and one for each class, in percent; a column for each
+        of the ``names``, or for every number."""
         from rich.table import Table as RichTable
 
-        table = RichTable(title=f"{self.kind}, {self.images} pictures, percent")
-        table.add_column("class")
-        for name in self.overall:
-            table.add_column(name, justify="right")
-        rows = {"all": self.overall} | self.per_class
-        for index, (name, row) in enumerate(rows.items()):
-            cells = [_percent(row.get(column, math.nan)) for column in self.overall]
+        columns = names or list(self.overall)
+        table = RichTable("class", title=f"{self.kind}, {self.images} pictures, percent")
+        for column in columns:
+            table.add_column(column, justify="right")
+        rows = [("all", self.overall), *self.per_class.items()]
+        for index, (name, row) in enumerate(rows):
+            cells = [_percent(row.get(column, math.nan)) for column in columns]
             table.add_row(name, *cells, end_section=index == 0)
         return table
 

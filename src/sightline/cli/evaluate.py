@@ -1,0 +1,132 @@
+"""``sightline evaluate``: the numbers of a model on labelled photos."""
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from sightline.evaluate import Answered
+    from sightline.metrics.evaluation import Evaluation
+
+_COLUMNS = 6  # numbers in one table: COCO's six of precision and six of recall fit 80 letters
+
+
+def evaluate(
+    model: str,
+    data: Path,
+    /,
+    *,
+    split: str = "val",
+    val: float = 0.2,
+    seed: int = 0,
+    kind: Literal["coco", "coco-masks", "coco-keypoints", "voc"] = "coco",
+    ious: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
+    score: float | None = None,
+    choose_scores: Path | None = None,
+    out: Path | None = None,
+    coco_json: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    batch: int = 8,
+    workers: int = 0,
+    device: str | None = None,
+) -> None:
+    """Measure a model on labelled photos.
+
+    Parameters
+    ----------
+    model
+        The file or public name of a checkpoint.
+    data
+        A folder of labelled photos (COCO JSON or Pascal VOC XML).
+    split
+        Which of its splits: val, train, test ...
+    val
+        The share that is val where the folder has no such split; as in training.
+    seed
+        Which photos that share is; as in training.
+    kind
+        COCO's numbers for boxes, masks or keypoints; or VOC's average precision.
+    ious
+        Thresholds, 0..1; left out, 0.5 to 0.95 for COCO, 0.5 for VOC.
+    score
+        Count things scored higher; left out, as the model is set. AP needs the low ones too.
+    choose_scores
+        File for a score threshold for each class, the one with the best F1 on these photos at IoU
+        0.5; for sightline predict --per-class-score.
+    out
+        File for the numbers as JSON.
+    coco_json
+        File for what was found in COCO's results format, with the data's own ids.
+    json
+        Print the numbers as one JSON document on stdout, and nothing else.
+    batch
+        Photos that go through the model together.
+    workers
+        Processes that decode photos; 0 decodes in this one.
+    device
+        cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
+    """
+    from sightline.checkpoint import replacing
+    from sightline.data.folder import open_split
+    from sightline.evaluate import answer, check, measure
+
+    check(kind, ious)
+    answered = answer(
+        model,
+        open_split(data, split, val, seed),
+        score=score,
+        batch=batch,
+        workers=workers,
+        device=device,
+        progress=sys.stderr.isatty(),
+    )
+    evaluation = measure(answered, kind, ious)
+    files: dict[Path, Any] = {}
+    if out is not None:
+        files[out] = evaluation.to_json()
+    if choose_scores is not None:
+        files[choose_scores] = _choose(answered)
+    if coco_json is not None:
+        files[coco_json] = _results(answered)
+    for path, values in files.items():
+        with replacing(path) as beside:
+            beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
+    if json:
+        print(json_format.dumps(evaluation.to_json(), indent=2))
+    else:
+        _show(evaluation, list(files))
+
+
+def _show(evaluation: "Evaluation", written: list[Path]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    names = list(evaluation.overall)
+    for first in range(0, len(names), _COLUMNS):
+        console.print(evaluation.table(names[first : first + _COLUMNS]))
+    for path in written:
+        console.print(f"written: {path}", markup=False)
+
+
+def _choose(answered: "Answered") -> dict[str, object]:
+    from sightline.metrics.scores import choose_scores
+
+    chosen = choose_scores(*answered)
+    if not chosen:
+        raise SightlineError("no thing was found rightly: there are no scores to choose")
+    return {"iou": 0.5, "classes": {name: choice._asdict() for name, choice in chosen.items()}}
+
+
+def _results(answered: "Answered") -> list[dict[str, object]]:
+    from sightline.predict import coco_results
+
+    rows: list[dict[str, object]] = []
+    for scene in answered.answers:
+        image_id = Path(scene.path).stem if scene.image_id is None else scene.image_id
+        rows += coco_results(scene, answered.classes, image_id)
+    return rows

@@ -1,0 +1,189 @@
+"""Measure a model on labelled pictures."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from sightline.data.folder import open_split
+from sightline.data.loader import eval_loader
+from sightline.data.packed import Dataset, DataWarning
+from sightline.errors import SightlineError
+from sightline.metrics.cocoapi import find_api
+from sightline.metrics.detection import coco_numbers
+from sightline.metrics.evaluation import Evaluation
+from sightline.metrics.voc import voc_numbers
+from sightline.predict import choosing, find_things, open_model
+from sightline.types import Classes, Scene
+
+Kind = Literal["coco", "coco-masks", "coco-keypoints", "voc"]
+
+
+class Answered(NamedTuple):
+    """What there is, what the model found, and what the labels of both mean."""
+
+    truths: list[Scene]
+    answers: list[Scene]
+    classes: Classes
+
+
+def evaluate(
+    model: Any,
+    dataset: Dataset | str | Path,
+    *,
+    split: str = "val",
+    kind: Kind = "coco",
+    ious: Sequence[float] | None = None,
+    score: float | None = None,
+    batch: int = 8,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """The numbers of a model on a data set, overall and per class: ``evaluate(...)["AP"]``.
+
+    Args:
+        model: a model, or the file or public name of a checkpoint.
+        dataset: a data set, or a folder of labelled pictures, of which ``split`` is taken.
+        kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
+            and area).
+        ious: thresholds, 0..1; left out: 0.5, 0.55 ... 0.95 for COCO, 0.5 for VOC.
+        score: things scored higher are counted; left out: as the model is set. Average precision
+            needs the low ones too: raising it lowers the numbers.
+        device: left out: where the model is; for a checkpoint, the GPU if there is one.
+        progress: show a bar on stderr.
+
+    Raises:
+        SightlineError: nothing to measure, no class in common, or hotcoco is not installed.
+    """
+    check(kind, ious)
+    answered = answer(
+        model,
+        dataset,
+        split=split,
+        score=score,
+        batch=batch,
+        workers=workers,
+        device=device,
+        progress=progress,
+    )
+    return measure(answered, kind, ious)
+
+
+def answer(
+    model: Any,
+    dataset: Dataset | str | Path,
+    *,
+    split: str = "val",
+    score: float | None = None,
+    batch: int = 8,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> Answered:
+    """What the model finds in every picture of the data set, beside the truth; see ``evaluate``."""
+    if isinstance(dataset, str | Path):
+        dataset = open_split(dataset, split)
+    if len(dataset) == 0:
+        raise SightlineError("there is no picture to measure on")
+    model = open_model(model, device)
+    loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
+    found: dict[int, Scene] = {}
+    with choosing(model, score), _Bar(len(dataset), progress) as bar:
+        for images, _, placements, indices in loader:
+            found |= zip(indices, find_things(model, images, placements), strict=True)
+            bar.advance(len(indices))
+    truths = [dataset.scene(index) for index in range(len(dataset))]
+    answers = [
+        replace(found[index], path=truth.path, image_id=truth.image_id)
+        for index, truth in enumerate(truths)
+    ]
+    known = getattr(getattr(model, "card", None), "classes", dataset.classes)
+    return Answered(truths, relabelled(answers, known, dataset.classes), dataset.classes)
+
+
+def check(kind: Kind, ious: Sequence[float] | None) -> None:
+    """Whether all is there that the numbers need, before the model runs for hours.
+
+    Raises:
+        SightlineError: thresholds outside 0..1, or a package that is not installed.
+    """
+    if any(not 0 < iou <= 1 for iou in ious or ()):
+        raise SightlineError("IoU thresholds must lie in 0..1")
+    if kind != "voc":
+        find_api()
+
+
+def measure(
+    answered: Answered, kind: Kind = "coco", ious: Sequence[float] | None = None
+) -> Evaluation:
+    """The numbers of answers that are already there."""
+    check(kind, ious)
+    truths, answers, classes = answered
+    match kind:
+        case "voc":
+            return voc_numbers(truths, answers, classes, ious=ious or (0.5,))
+        case "coco":
+            return coco_numbers(truths, answers, classes, ious=ious)
+        case "coco-masks":
+            return coco_numbers(truths, answers, classes, ious=ious, of="masks")
+        case "coco-keypoints":
+            return coco_numbers(truths, answers, classes, ious=ious, of="keypoints")
+
+
+def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> list[Scene]:
+    """Answers of a model that knows some classes, in the labels of a data set that has others:
+    classes are the same where their names are; things of classes the data set lacks are dropped.
+
+    Raises:
+        SightlineError: they have no name in common.
+
+    Warns:
+        DataWarning: the model does not know some of the classes.
+    """
+    if known.names == wanted.names:
+        return list(answers)
+    where = {name: label for label, name in enumerate(wanted.names)}
+    if not set(known.names) & set(where):
+        raise SightlineError(
+            f"the model knows {_listed(known.names)}, the data set has {_listed(wanted.names)}: "
+            "no class is in both"
+        )
+    if unknown := [name for name in wanted.names if name not in set(known.names)]:
+        warnings.warn(
+            f"the model does not know {_listed(unknown)}: it finds none of them", DataWarning, 2
+        )
+    labels = torch.tensor([where.get(name, -1) for name in known.names])
+    renamed = []
+    for scene in answers:
+        things = replace(scene.things, labels=labels[scene.things.labels])
+        renamed.append(replace(scene, things=things[things.labels >= 0]))
+    return renamed
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+class _Bar:
+    """A bar on stderr, or nothing."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), disable=not shown, transient=True)
+        self._task = self._progress.add_task("measuring", total=total)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, pictures: int) -> None:
+        self._progress.advance(self._task, pictures)

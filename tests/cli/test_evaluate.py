@@ -1,0 +1,102 @@
+"""``sightline evaluate``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import sightline.models
+from sightline import weights
+from sightline.cli import main
+from sightline.data.coco import write_coco
+from tests.bright import COLOURS, Bright, picture
+from tests.test_evaluate import patches
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A model and a folder: red is at AP 0.5, green at 1."""
+    monkeypatch.setitem(sightline.models.MODELS, "bright", Bright)
+    weights.save(Bright(), tmp_path / "bright.safetensors")
+    write_coco(patches(), tmp_path / "data", split="val")
+    return [str(tmp_path / "bright.safetensors"), str(tmp_path / "data")]
+
+
+def test_a_table(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *given]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    cells = {row[1]: row[3] for row in reversed(rows) if len(row) > 3}  # the first table counts
+    assert (cells["all"], cells["red"], cells["green"], cells["blue"]) == (
+        "75.0",
+        "50.0",
+        "100.0",
+        "-",
+    )
+
+
+def test_numbers_as_json(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "numbers.json"
+    assert main(["evaluate", *given, "--json", "--out", str(out)]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers == json.loads(out.read_text())
+    assert numbers["overall"]["AP"] == pytest.approx(0.75)
+
+
+def test_voc_at_other_thresholds(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *given, "--kind", "voc", "--ious", "0.3", "0.75", "--json"]) == 0
+    names = list(json.loads(capsys.readouterr().out)["overall"])
+    assert names == ["VOC11@0.3", "VOC11@0.75", "VOC@0.3", "VOC@0.75"]
+
+
+def test_scores_chosen_here_are_understood_there(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Red's right answer has score 0.8 and comes after a wrong one with 1: both are kept, down to
+    half of 0.8. Green's has 1. No blue was found rightly, so none is chosen."""
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", *given, "--choose-scores", str(scores)]) == 0
+    chosen = json.loads(scores.read_text())["classes"]
+    assert {name: row["score"] for name, row in chosen.items()} == pytest.approx(
+        {"red": 0.4, "green": 0.5}
+    )
+    from tests.bright import save_picture
+
+    save_picture(tmp_path / "a.png", picture((0, 0, 5, 5, 0, 90), (8, 8, 12, 12, 1, 150)))
+    capsys.readouterr()
+    arguments = [given[0], str(tmp_path / "a.png"), "--per-class-score", str(scores), "--json"]
+    assert main(["predict", *arguments]) == 0
+    (scene,) = json.loads(capsys.readouterr().out)
+    assert [thing["class"] for thing in scene["things"]] == ["green"]
+
+
+def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    assert main(["evaluate", *given, "--coco-json", str(results)]) == 0
+    rows = json.loads(results.read_text())
+    truth = json.loads(next(Path(given[1]).rglob("*.json")).read_text())
+    assert {row["image_id"] for row in rows} <= {image["id"] for image in truth["images"]}
+    assert {row["category_id"] for row in rows} == {COLOURS.ids[0], COLOURS.ids[1]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["MODEL", "nowhere"], "nowhere"),
+        (["missing.safetensors", "DATA"], "missing.safetensors"),
+        (["MODEL", "DATA", "--split", "test"], "no split test"),
+        (["MODEL", "DATA", "--kind", "lvis"], "lvis"),
+        (["MODEL", "DATA", "--ious", "50"], "IoU thresholds must lie in 0..1"),
+        (["MODEL", "DATA", "--score", "1", "--choose-scores", "x.json"], "no scores to choose"),
+        (["MODEL", "DATA", "--kind", "coco-masks"], "no masks to compare"),
+    ],
+)
+def test_mistakes_are_one_line(
+    given: list[str], arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"MODEL": given[0], "DATA": given[1]}
+    assert main(["evaluate", *(places.get(a, a) for a in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert told in error

@@ -1,0 +1,291 @@
+"""Finding things in pictures of every kind and number."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sightline
+from sightline.errors import SightlineError
+from sightline.ops.masks import encode
+from sightline.predict import (
+    coco_results,
+    find_sources,
+    predict,
+    predict_stream,
+    scene_json,
+    thresholds,
+)
+from sightline.types import Classes, Instances, Scene
+from tests.bright import COLOURS, Bright, picture, save_picture
+from tests.probes import TINY
+
+RED = picture((2, 3, 12, 9, 0, 204))  # 204 / 255 = 0.8
+MIXED = picture((2, 3, 12, 9, 0, 51), (20, 10, 25, 15, 1, 255), (0, 0, 4, 4, 2, 102))
+
+
+def found(scene: Scene) -> dict[str, float]:
+    """Class and score of each thing."""
+    names = [COLOURS.names[label] for label in scene.things.labels]
+    assert scene.things.scores is not None
+    return dict(
+        zip(names, [round(score, 4) for score in scene.things.scores.tolist()], strict=True)
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """b.png holds RED, a.png MIXED, and notes.txt no picture."""
+    save_picture(tmp_path / "b.png", RED)
+    save_picture(tmp_path / "a.png", MIXED)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "deeper").mkdir()
+    save_picture(tmp_path / "deeper" / "c.png", RED)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        RED,
+        RED.permute(1, 2, 0).numpy(),
+        Image.fromarray(RED.permute(1, 2, 0).numpy()),
+        np.ascontiguousarray(RED.permute(1, 2, 0).numpy()[..., ::-1])[..., ::-1],  # other strides
+    ],
+)
+def test_what_holds_pixels(source: Any) -> None:
+    (scene,) = predict(Bright(), source)
+    assert scene.size == (20, 30)
+    assert scene.things.boxes.tolist() == [[2, 3, 12, 9]]
+    assert found(scene) == {"red": 0.8}
+
+
+@pytest.mark.parametrize("grey", [RED[0], RED[:1], RED[0].numpy(), Image.fromarray(RED[0].numpy())])
+def test_grey_becomes_three_channels(grey: Any) -> None:
+    (scene,) = predict(Bright(), [grey])
+    assert found(scene) == {"red": 0.8, "green": 0.8, "blue": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "an array of float32: bytes"),
+        (torch.zeros(3, 4, 4), "a tensor of torch.float32: bytes"),
+        (np.zeros((4, 4, 4), np.uint8), "an array of shape 4x4x4: HxWx3 or HxW is wanted"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "a tensor of shape 4x5x3: 3xHxW or HxW"),
+        (torch.zeros(2, 3, 4, 5, dtype=torch.uint8), "a tensor of shape 2x3x4x5"),
+        (torch.zeros(3, 0, 5, dtype=torch.uint8), "a tensor of shape 3x0x5"),
+    ],
+)
+def test_what_is_no_picture(source: Any, told: str) -> None:
+    with pytest.raises(SightlineError, match=told):
+        predict(Bright(), source)
+
+
+def test_files_folders_and_globs_in_order(folder: Path) -> None:
+    a, b, c = folder / "a.png", folder / "b.png", folder / "deeper" / "c.png"
+    assert list(find_sources(folder)) == [a, b]
+    assert list(find_sources(str(folder / "*.png"))) == [a, b]
+    assert list(find_sources(folder / "**" / "*.png")) == [a, b, c]
+    assert list(find_sources([b, str(a)])) == [b, a]
+    scenes = predict(Bright(), [str(b), folder])
+    assert [scene.path for scene in scenes] == [str(b), str(a), str(b)]
+    assert [found(scene) for scene in scenes] == [
+        {"red": 0.8},
+        {"green": 1.0, "blue": 0.4, "red": 0.2},
+        {"red": 0.8},
+    ]
+
+
+def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a[1].png", RED)
+    assert list(find_sources(tmp_path / "a[1].png")) == [tmp_path / "a[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("missing.png", "no such file or folder: .*missing.png"),
+        ("*.jpg", r"no picture matches .*\*.jpg"),
+        ("empty", r"no picture in .*empty; those in its folders: .*empty/\*\*/\*.jpg"),
+        ("notes.txt", "cannot read .*notes.txt as a picture"),
+    ],
+)
+def test_a_source_without_pictures(folder: Path, source: str, told: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(SightlineError, match=told):
+        predict(Bright(), folder / source)
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert predict(Bright(), []) == []
+    assert len(predict(Bright(), picture())[0].things) == 0
+
+
+def test_pictures_of_one_shape_go_together_and_come_back_in_order() -> None:
+    model = Bright()
+    shapes = [(20, 30), (30, 20), (20, 30), (20, 30), (30, 20), (7, 7)]
+    pictures = [picture((k, 0, k + 1, 5, 0, 255), size=size) for k, size in enumerate(shapes)]
+    scenes = predict(model, pictures, batch=2)
+    assert [scene.size for scene in scenes] == shapes
+    assert [scene.things.boxes.tolist() for scene in scenes] == [
+        [[k, 0, k + 1, 5]] for k in range(6)
+    ]
+    assert sorted(shape[0] for shape in model.batches) == [1, 1, 2, 2]
+    alone = predict(Bright(), pictures, batch=1)
+    assert [s.things.boxes.tolist() for s in alone] == [s.things.boxes.tolist() for s in scenes]
+
+
+def test_a_long_stream_is_read_as_it_is_needed() -> None:
+    taken = []
+
+    def endless() -> Any:
+        while True:
+            taken.append(1)
+            yield RED
+
+    stream = predict_stream(Bright(), endless(), batch=2)
+    assert [found(next(stream).scene) for _ in range(20)] == [{"red": 0.8}] * 20
+    stream.close()
+    assert len(taken) < 60
+
+
+def test_score_top_and_least_background() -> None:
+    model = Bright()
+    before = model.selection
+    assert found(predict(model, MIXED, score=0.3)[0]) == {"green": 1.0, "blue": 0.4}
+    assert found(predict(model, MIXED, top=1)[0]) == {"green": 1.0}
+    assert found(predict(model, MIXED, least_background=2)[0]) == {"green": 1.0, "blue": 0.6}
+    assert found(predict(model, MIXED, least_background=2, score=0.7)[0]) == {"green": 1.0}
+    assert model.selection is before
+
+
+def test_the_model_is_left_in_the_mode_it_was_in() -> None:
+    model = torch.nn.Sequential(Bright(), torch.nn.Dropout())
+    model.train()
+    model[1].eval()
+    predict(model[0], RED)
+    assert model[0].training
+    assert not model[1].training
+
+
+def test_settings_that_make_no_sense() -> None:
+    model = Bright()
+    for settings, told in [
+        ({"score": 2.0}, "score must lie in 0..1, not 2"),
+        ({"top": 0}, "top must be 1 or more, not 0"),
+        ({"top": 3, "least_background": 3}, "exclude one another"),
+    ]:
+        with pytest.raises(SightlineError, match=told):
+            predict(model, RED, **settings)  # type: ignore[arg-type]
+    del model.selection
+    with pytest.raises(SightlineError, match="does not let one choose by score, top, by"):
+        predict(model, RED, least_background=3)
+
+
+def test_per_class_scores(tmp_path: Path) -> None:
+    model = Bright()
+    chosen = {"red": 0.1, "green": 0.9}
+    everything = {"green": 1.0, "blue": 0.4, "red": 0.2}
+    assert found(predict(model, MIXED, per_class_score=chosen)[0]) == everything
+    chosen = {"red": 0.3}
+    assert found(predict(model, MIXED, per_class_score=chosen, score=0.5)[0]) == {"green": 1.0}
+    lower = {"red": 0.01}  # lower than what the model is set to
+    faint = picture((2, 3, 12, 9, 0, 5))
+    assert found(predict(model, faint)[0]) == {}
+    assert found(predict(model, faint, per_class_score=lower)[0]) == {"red": 0.0196}
+    file = tmp_path / "scores.json"
+    file.write_text(
+        json.dumps({"iou": 0.5, "classes": {"green": {"score": 0.2}, "red": {"score": 0.5}}})
+    )
+    assert found(predict(model, MIXED, per_class_score=file)[0]) == {"green": 1.0, "blue": 0.4}
+
+
+def test_files_of_scores_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    with pytest.raises(SightlineError, match=r"cannot read .*scores.json"):
+        thresholds(file, COLOURS, 0.05)
+    for text in ("{", "[]", '{"classes": {"red": 0.5}}', '{"classes": {"red": {"score": "high"}}}'):
+        file.write_text(text)
+        with pytest.raises(SightlineError, match="is not a file of scores"):
+            thresholds(file, COLOURS, 0.05)
+    with pytest.raises(SightlineError, match="no class pink; it knows red, green, blue"):
+        thresholds({"pink": 0.5}, COLOURS, 0.05)
+    with pytest.raises(SightlineError, match=r"red must lie in 0..1, not 7"):
+        thresholds({"red": 7.0}, COLOURS, 0.05)
+
+
+def test_unreadable_pictures_are_told_and_the_others_go_on(folder: Path) -> None:
+    (folder / "aa.png").write_bytes(b"not a picture")
+    told: list[str] = []
+    stream = predict_stream(Bright(), folder, on_error=lambda error: told.append(str(error)))
+    assert [Path(found.scene.path).name for found in stream] == ["a.png", "b.png"]
+    assert len(told) == 1
+    assert "aa.png" in told[0]
+    with pytest.raises(SightlineError, match=r"aa.png"):
+        predict(Bright(), folder)
+
+
+def test_results_in_cocos_format() -> None:
+    (scene,) = predict(Bright(), RED)
+    (row,) = coco_results(scene, COLOURS, 42)
+    assert row == {
+        "image_id": 42,
+        "category_id": 3,
+        "bbox": [2, 3, 10, 6],
+        "score": pytest.approx(0.8),
+    }
+
+
+def test_masks_and_keypoints_in_json() -> None:
+    mask = torch.zeros(1, 4, 5, dtype=torch.bool)
+    mask[0, 1:3, 2:4] = True
+    things = Instances(
+        torch.tensor([[2.0, 1, 4, 3]]),
+        torch.tensor([0]),
+        torch.tensor([0.5]),
+        masks=mask,
+        keypoints=torch.tensor([[[2.0, 1, 0.75]]]),
+    )
+    scene = Scene((4, 5), things, path="a.png")
+    rle = encode(mask)[0]
+    segmentation = {"size": [4, 5], "counts": rle["counts"].decode()}
+    (row,) = json.loads(json.dumps(coco_results(scene, Classes(("cat",)), "a")))
+    assert row["segmentation"] == segmentation
+    assert row["keypoints"] == [2, 1, 0.75]
+    assert json.loads(json.dumps(scene_json(scene, Classes(("cat",))))) == {
+        "path": "a.png",
+        "height": 4,
+        "width": 5,
+        "things": [
+            {
+                "class": "cat",
+                "box": [2, 1, 4, 3],
+                "score": 0.5,
+                "segmentation": segmentation,
+                "keypoints": [[2, 1, 0.75]],
+            }
+        ],
+    }
+
+
+def test_a_real_model_from_a_file(tmp_path: Path) -> None:
+    model = sightline.create("faster_rcnn", classes=["cat", "dog"], **TINY).eval()
+    sightline.save(model, tmp_path / "m.safetensors")
+    pictures = [torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8) for _ in range(3)]
+    here = predict(model, pictures, score=0.0, top=5)
+    there = predict(tmp_path / "m.safetensors", pictures, score=0.0, top=5, device="cpu", batch=1)
+    assert [len(scene.things) for scene in here] == [5, 5, 5]
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(a.things.boxes, b.things.boxes, atol=1e-2, rtol=0)
+    least = predict(model, pictures, least_background=4)
+    assert [len(scene.things) for scene in least] == [4, 4, 4]
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(SightlineError, match="cannot use device cuda:99"):
+        predict(Bright(), RED, device="cuda:99")
