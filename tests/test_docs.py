@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sightline.data.toybox import toybox_splits
+from sightline.data.toybox.folder import write_toybox
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 LINK = re.compile(r"!?\[([^\]]*)\]\(([^)#\s]+)(?:#L(\d+))?\)")
@@ -48,5 +51,7 @@ def python_blocks(page: Path) -> str:
 def test_the_python_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a folder with labelled photos, so to say."""
+    write_toybox(toybox_splits(8, 4, size=(96, 96)), tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     exec(compile(python_blocks(page), str(page), "exec"), {})

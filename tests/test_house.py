@@ -37,18 +37,22 @@ def test_files_are_short() -> None:
         assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines"
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def length(node: ast.AST) -> int:
+    return node.end_lineno - node.lineno + 1  # type: ignore[attr-defined]
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and lines of each, docstring left out: that of a command is its help."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+            described = ast.get_docstring(node, clean=False) is not None
+            yield node.name, length(node) - (length(node.body[0]) if described else 0)
 
 
 def test_functions_are_short() -> None:
     for path in PROGRAMS:
-        for function in functions(path):
-            assert function.end_lineno is not None
-            lines = function.end_lineno - function.lineno + 1
-            assert lines <= 70, f"{path.relative_to(ROOT)}: {function.name} has {lines} lines"
+        for name, lines in functions(path):
+            assert lines <= 70, f"{path.relative_to(ROOT)}: {name} has {lines} lines"
 
 
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX"])
