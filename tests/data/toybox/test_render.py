@@ -11,11 +11,11 @@ from sightline.data.toybox.compose import compose
 from sightline.data.toybox.description import GROUNDS, Description, Light, Thing
 from sightline.data.toybox.draws import Draws
 from sightline.data.toybox.outline import outlines
-from sightline.data.toybox.shadow import patches, sky_open, sunlit
-from sightline.data.toybox.solids import CYLINDER_HALF
+from sightline.data.toybox.shadow import LIFT, patches, sky_open, sunlit
+from sightline.data.toybox.solids import CYLINDER_HALF, SOLIDS
 from sightline.data.toybox.torus import RING, TUBE
-from sightline.data.toybox.vectors import Array, Axes, Point
-from sightline.data.toybox.visible import GROUND, SKY, look
+from sightline.data.toybox.vectors import Array, Axes, Point, add, pick, times
+from sightline.data.toybox.visible import GROUND, SKY, into_thing, look, on_ground
 
 UPRIGHT: Axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 SIZE = (96, 128)
@@ -81,6 +81,32 @@ def test_one_thing_shades_another() -> None:
         shown = patches(description, found, dot, seen)
         np.testing.assert_allclose(shown[0].facing, 1)
         assert sunlit(description, dot, seen, shown).tolist() == [expected]
+
+
+def test_shadows_are_those_of_rays_to_every_thing() -> None:
+    """The naive twin looks at every thing from every place, in no rectangle and near or far."""
+    box, points, dark = Toybox(8, seed=6, size=SIZE), pixels(SIZE), 0
+    for index in range(len(box)):
+        description = box.description(index)
+        things, sun = description.things, description.light.towards
+        found = outlines(description.camera, things)
+        seen = look(description.camera, things, found, points)
+        shown = patches(description, found, points, seen)
+        expected = np.ones(len(points.x))
+        ground = np.flatnonzero(seen.what == GROUND)
+        places = [(ground, on_ground(description.camera, points, ground), None)]
+        for receiver, patch in zip(things, shown, strict=True):
+            towards = np.flatnonzero(patch.facing > 0)
+            place = add(pick(patch.place, towards), times(pick(patch.normal, towards), LIFT))
+            places.append((patch.rows[towards], place, receiver))
+        for rows, place, receiver in places:
+            for caster in things:
+                if caster is not receiver or caster.shape == "torus":
+                    shaded = SOLIDS[caster.shape].blocks(*into_thing(caster, place, sun))
+                    expected[rows[shaded]] = 0
+        np.testing.assert_array_equal(sunlit(description, points, seen, shown), expected)
+        dark += int((expected == 0).sum())
+    assert dark > 1000
 
 
 def test_less_sky_reaches_the_ground_near_a_thing() -> None:
