@@ -245,7 +245,7 @@ KEYS = {
 }
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.sampled_from([(kind, key) for kind in KEYS for key in KEYS[kind]]), junk)
 def test_anything_in_any_field_is_read_or_refused_in_one_line(
     tmp_path: Path, place: tuple[str, str], value: Any

@@ -174,6 +174,13 @@ def test_a_folder_to_be_measured_alone_needs_no_train(tmp_path: Path) -> None:
         open_split(tmp_path, "test")
 
 
+def test_other_json_files_are_passed_over(tmp_path: Path) -> None:
+    folder = write_voc_folder(tmp_path, {"a": voc_xml([("cat", (1, 1, 9, 9))])})
+    write_json(folder / "label_map.json", {"cat": 1})
+    write_json(folder / "results" / "predictions.json", [{"image_id": 1}])
+    assert open_split(folder, "all").classes.names == ("cat",)
+
+
 def test_no_folder_and_no_known_layout(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match=r"no such folder: .*nowhere"):
         open_dataset(tmp_path / "nowhere")

@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -248,7 +249,11 @@ def test_too_few_pictures() -> None:
 
 def test_packed_data_through_workers(tmp_path: Path) -> None:
     data = open_split(write_coco_folder(tmp_path, coco_document(5), "val"), "val")
-    same(list(train(data, batch=2)), list(train(data, batch=2, workers=2)))
+    loader = train(data, batch=2, workers=2)
+    same(list(train(data, batch=2)), list(loader))
+    # what a platform that spawns its workers sends them
+    again = pickle.loads(pickle.dumps((loader._batches.dataset, loader._batches.collate_fn)))
+    assert again[0][0].indices == next(iter(loader)).indices
 
 
 def test_real_photos_with_everything(real_data: Path) -> None:

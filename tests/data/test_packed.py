@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sightline.data.packed import DataWarning, Packed, Packer, Strings
 from sightline.errors import SightlineError
+from sightline.ops.masks import rasterise
 from sightline.types import Classes
 from tests.data.samples import write_picture
 
@@ -46,6 +49,19 @@ def test_things_come_back_as_they_were_put_in() -> None:
     assert empty.path == "root/deep/b.png"
     assert last.things.masks == [{"size": [5, 5], "counts": b"0i0"}]
     assert last.things.ignore.tolist() == [True]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@given(st.lists(st.floats(-20, 80).map(lambda v: round(v, 2)), min_size=6, max_size=20))
+def test_polygons_cover_the_pixels_they_cover_in_the_file(numbers: list[float]) -> None:
+    """In 64 bits: 0.7 in 32 bits lies on the other side of an edge of pycocotools' grid."""
+    pycoco = pytest.importorskip("pycocotools.mask")
+    polygon = numbers[: len(numbers) // 2 * 2]
+    made = packer()
+    made.thing((0, 0, 60, 40), 0, polygons=[polygon])
+    ours = rasterise(made.finish(Classes(("x",))).scene(0).things.masks, (40, 60))
+    theirs = pycoco.decode(pycoco.merge(pycoco.frPyObjects([polygon], 40, 60)))
+    assert ours[0].equal(torch.from_numpy(theirs).bool())
 
 
 def test_what_no_thing_has_is_absent() -> None:
@@ -113,6 +129,7 @@ def _addresses(packed: Packed, answers: "multiprocessing.Queue[bool]") -> None:
     answers.put(packed.boxes.is_shared() and packed.scene(4).things.labels.tolist() == [0, 1, 2, 3])
 
 
+@pytest.mark.slow
 def test_a_spawned_worker_shares_the_memory() -> None:
     context = torch.multiprocessing.get_context("spawn")
     answers = context.Queue()

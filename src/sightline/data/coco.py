@@ -49,11 +49,20 @@ def find(path: Path) -> dict[str, Path]:
     for folder in [path, *subfolders(path)]:
         around = None if folder == path else split_of(folder.name)
         for file in sorted(folder.glob("*.json")):
-            if not file.stem.lower().startswith(_OTHER_TASKS):
-                claims[split_of(file.stem) or around or "all"].append(file)
+            split = split_of(file.stem) or around
+            if not file.stem.lower().startswith(_OTHER_TASKS) and (split or _looks_right(file)):
+                claims[split or "all"].append(file)
     if set(claims) > {"all"}:
         claims.pop("all", None)
     return {split: _preferred(path, split, files) for split, files in claims.items()}
+
+
+def _looks_right(file: Path) -> bool:
+    """Whether a JSON of any name may be an annotation file, by its first lines: data sets are full
+    of label maps and settings."""
+    with file.open("rb") as opened:
+        head = opened.read(1 << 16)
+    return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def _siblings(path: Path) -> dict[str, Path]:
