@@ -1,11 +1,16 @@
-"""What all tests share: one thread per worker, the real photos where there are any."""
+"""What all tests share: how their processes run, and the real photos where there are any."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each slow one another down
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# The tests start many processes; without bytecode each would compile torch anew, for ten seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import jaxtyping
 import pytest
