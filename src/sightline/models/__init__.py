@@ -33,11 +33,12 @@ class Card:
     history: tuple[dict[str, Any], ...] = field(default=())  # what it was trained on, oldest first
 
 
-def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) -> nn.Module:
+def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) -> Any:
     """Build a model: ``create("faster_rcnn", classes=["cat", "dog"], backbone="resnet18")``.
 
-    ``options`` go to the builder in the model's file. The card leaves out ``pretrained``: once
-    built, the weights are the model's own.
+    The builder is given the number of classes and, where it has a parameter ``stuff``, that of the
+    stuff classes. ``options`` go to the builder in the model's file. The card leaves out
+    ``pretrained``: once built, the weights are the model's own.
 
     Raises:
         SightlineError: an unknown model or option.
@@ -47,13 +48,15 @@ def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) ->
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(MODELS))}"
         raise SightlineError(f"unknown model {name!r}; {hint}")
     builder = MODELS[name]
-    known = set(signature(builder).parameters) - {"classes"}
+    parameters = signature(builder).parameters
+    known = set(parameters) - {"classes", "stuff"}
     if unknown := sorted(set(options) - known):
         raise SightlineError(
             f"{name} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
     meaning = as_classes(classes)
-    model = builder(len(meaning), **options)
+    stuff = {"stuff": len(meaning.stuff)} if "stuff" in parameters else {}
+    model: Any = builder(len(meaning), **stuff, **options)
     kept = {key: value for key, value in options.items() if key != "pretrained"}
     model.card = Card(name, kept, meaning)
     return model

@@ -38,6 +38,9 @@ Pyramid = Sequence[Float[Tensor, "B F _ _"]]
 Pool = Callable[[Pyramid, Float[Tensor, "R 4"], Int[Tensor, " R"]], Tensor]
 
 
+Heads = Any  # an nn.ModuleDict of RegionHeads, which Python's types cannot say
+
+
 class Outputs(NamedTuple):
     pyramid: list[Tensor]  # [B, F, H / stride, W / stride], fine to coarse
 
@@ -81,7 +84,7 @@ class FastRCNN(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.box_head = box_head
-        self.heads = nn.ModuleDict(heads)
+        self.heads: Heads = nn.ModuleDict(heads)
         self.preprocess = preprocess
         self.selection = selection
         self.needs = needs_of(self.heads)
@@ -267,7 +270,7 @@ class TwoLayers(nn.Module):
         return F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
 
 
-def needs_of(heads: nn.ModuleDict) -> frozenset[str]:
+def needs_of(heads: Heads) -> frozenset[str]:
     """The target fields that the further heads train on."""
     return frozenset().union(*(head.needs for head in heads.values()))
 
@@ -280,7 +283,7 @@ def image_index(boxes: Sequence[Tensor]) -> Int[Tensor, " R"]:
 
 def region_losses(
     box_head: BoxHead,
-    heads: nn.ModuleDict,
+    heads: Heads,
     pyramid: Pyramid,
     proposals: Sequence[Float[Tensor, "_ 4"]],
     targets: list[Scene],
@@ -300,7 +303,7 @@ def region_losses(
 
 def select_regions(
     box_head: BoxHead,
-    heads: nn.ModuleDict,
+    heads: Heads,
     pyramid: Pyramid,
     proposals: Float[Tensor, "B R 4"],
     filled: Bool[Tensor, "B R"],
@@ -328,7 +331,7 @@ def slot_index(boxes: Float[Tensor, "B R 4"]) -> Int[Tensor, " BR"]:
 
 
 def describe_regions(
-    heads: nn.ModuleDict, selected: Selected, placements: Sequence[Placement]
+    heads: Heads, selected: Selected, placements: Sequence[Placement]
 ) -> list[Scene]:
     scenes = to_scenes(Detections(*selected[:3]), placements)
     for number, (scene, place) in enumerate(zip(scenes, placements, strict=True)):

@@ -28,6 +28,7 @@ from sightline.backbones import create_backbone, split
 from sightline.layers.fpn import FPN
 from sightline.models.fast_rcnn import (
     BoxHead,
+    Heads,
     Pyramid,
     Sampling,
     Selected,
@@ -72,7 +73,7 @@ class FasterRCNN(nn.Module):
         self.fpn = fpn  # nn.Identity for a single level
         self.rpn = rpn
         self.box_head = box_head
-        self.heads = nn.ModuleDict(heads)
+        self.heads: Heads = nn.ModuleDict(heads)
         self.preprocess = preprocess
         self.selection = selection
         self.needs = needs_of(self.heads)
@@ -181,7 +182,7 @@ class RPN(nn.Module):
             deltas.append(_by_anchor(self.box_shift(features), 4))
         return objectness, deltas
 
-    def anchors(self, pyramid: Pyramid, images: Images) -> list[Float[Tensor, "A 4"]]:
+    def anchors(self, pyramid: Pyramid, images: Images) -> list[Float[Tensor, "_ 4"]]:
         height, width = images.pixels.shape[-2:]
         grids = []
         for level, features in enumerate(pyramid):
@@ -196,7 +197,7 @@ class RPN(nn.Module):
     def propose(
         self,
         outputs: Outputs,
-        anchors: list[Float[Tensor, "A 4"]],
+        anchors: list[Float[Tensor, "_ 4"]],
         images: Images,
         amount: Amount,
     ) -> Proposals:
@@ -271,6 +272,8 @@ def faster_rcnn(
     objectness: Literal["logistic", "softmax"] = "logistic",
     anchor_sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
     even_anchors: bool = False,
+    channels: int = 256,
+    hidden: int = 1024,
     samples: int = 512,
     candidates: int = 1000,
     proposals: int = 1000,
@@ -282,19 +285,20 @@ def faster_rcnn(
     """With a pyramid over any backbone: one anchor size a level, the last level a subsampled copy.
 
     ``freeze_norm`` keeps BatchNorm as loaded (for pretrained weights and small batches), with
-    ``norm_eps`` in its denominators. ``even_anchors`` lays the anchors as torchvision does.
+    ``norm_eps`` in its denominators. ``even_anchors`` lays the anchors as torchvision does. The
+    pyramid has ``channels``, the box head two layers of ``hidden`` units.
     ``samples`` regions a picture train the second stage; ``candidates`` anchors a level and
     ``proposals`` a picture are kept at test time, those scored below ``rpn_score`` dropped.
     """
     body = create_backbone(
         backbone, pretrained=pretrained, frozen_norm=freeze_norm, norm_eps=norm_eps
     )
-    fpn = FPN(body.channels, 256, extra="pool")
+    fpn = FPN(body.channels, channels, extra="pool")
     return FasterRCNN(
         backbone=body,
         fpn=fpn,
         rpn=RPN(
-            256,
+            channels,
             anchor_sizes,
             strides=None if even_anchors else fpn.strides(body.strides),
             rounded=even_anchors,
@@ -304,8 +308,8 @@ def faster_rcnn(
         ),
         box_head=BoxHead(
             pool=partial(pool_pyramid, strides=body.strides, size=7),
-            body=TwoLayers(256 * 7 * 7),
-            channels=1024,
+            body=TwoLayers(channels * 7 * 7, hidden),
+            channels=hidden,
             classes=classes,
             class_agnostic=class_agnostic,
             sampling=Sampling(count=samples, negative=(0.0, 0.5)),
@@ -322,11 +326,13 @@ def faster_rcnn_single(
     freeze_norm: bool = False,
     class_agnostic: bool = False,
     objectness: Literal["logistic", "softmax"] = "softmax",
+    anchor_sizes: Sequence[float] = (128, 256, 512),
     samples: int = 128,
     short: int = 600,
     long: int = 1000,
 ) -> FasterRCNN:
-    """As first published: one level at stride 16, nine anchors a cell, 300 proposals at test time.
+    """As first published: one level at stride 16, three ratios of each anchor size
+    at every cell, 300 proposals at test time.
     VGG16 (conv5_3, then fc6 and fc7) or a ResNet (C4, then its last stage on each region)."""
     trunk, tail = split(backbone, pretrained, frozen_norm=freeze_norm)
     stride = trunk.strides[-1]
@@ -335,7 +341,7 @@ def faster_rcnn_single(
         fpn=nn.Identity(),
         rpn=RPN(
             trunk.channels[-1],
-            sizes=((128, 256, 512),),
+            sizes=(anchor_sizes,),
             strides=(stride,),
             objectness=objectness,
             amount=Amount(6000, 300),

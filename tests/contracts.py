@@ -1,0 +1,271 @@
+"""What every model must do, as functions that take a ``Case`` and assert.
+
+A model is tried on pictures of two sizes with coloured rectangles in them: small enough to be
+learnt by heart in seconds, so that the contracts also hold for a model that answers something.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import sightline.models
+from sightline import weights
+from sightline.ops import boxes as box_ops
+from sightline.types import Classes, Images, Instances, Loss, Placement, Scene
+
+COLOURS = ((230, 40, 40), (40, 200, 60), (60, 80, 240))
+CLASSES = Classes(("red", "green", "blue"), stuff=("ground",))
+
+
+def unchanged(images: Images, targets: Sequence[Scene]) -> Images:
+    return images
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and how it is brought to answer.
+
+    ``bring`` adds what comes from outside to a batch (proposals, say). ``right`` asserts that
+    answers are what the pictures show, after ``steps`` steps of AdamW at ``lr``.
+    """
+
+    name: str  # in MODELS
+    right: Callable[[list[Scene], list[Scene]], None]
+    options: dict[str, Any] = field(default_factory=dict)
+    bring: Callable[[Images, Sequence[Scene]], Images] = unchanged
+    steps: int = 80
+    lr: float = 1e-3
+
+    def build(self) -> Any:
+        torch.manual_seed(0)
+        return sightline.models.create(self.name, CLASSES, **self.options)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *map(str, self.options.values())])
+
+
+class Batch(NamedTuple):
+    images: Images
+    targets: list[Scene]
+    placements: list[Placement]
+
+
+def pictures() -> tuple[list[Tensor], list[Scene]]:
+    """Two pictures, one broad and one high, with three and two rectangles."""
+    found = [
+        ((96, 128), [[8, 10, 48, 50], [60, 20, 120, 60], [30, 56, 80, 92]], [0, 1, 2]),
+        ((128, 96), [[10, 12, 60, 58], [32, 70, 84, 120]], [2, 0]),
+    ]
+    drawn, scenes = [], []
+    for (height, width), boxes, labels in found:
+        picture = torch.full((3, height, width), 128, dtype=torch.uint8)
+        semantic = torch.full((height, width), 3, dtype=torch.uint8)
+        for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
+            picture[:, y1:y2, x1:x2] = torch.tensor(COLOURS[label], dtype=torch.uint8)[
+                :, None, None
+            ]
+            semantic[y1:y2, x1:x2] = label
+        things = Instances(torch.tensor(boxes).float(), torch.tensor(labels))
+        things.extra = {
+            "words": torch.tensor(labels)[:, None] + torch.arange(3),
+            "number": things.boxes[:, 2:3] - things.boxes[:, :1],
+        }
+        drawn.append(picture)
+        scenes.append(Scene((height, width), things, semantic=semantic, seed=height))
+    return drawn, scenes
+
+
+def batch_of(case: Case, model: Any, drawn: list[Tensor], scenes: list[Scene]) -> Batch:
+    images, placements = model.preprocess(drawn)
+    canvas = tuple(images.pixels.shape[-2:])
+    targets = [p.scene(s, canvas) for p, s in zip(placements, scenes, strict=True)]
+    return Batch(case.bring(images, targets), targets, placements)
+
+
+_TRAINED: dict[str, Any] = {}
+
+
+def trained(case: Case) -> Any:
+    """The model after it has learnt the two pictures by heart; made once. Do not change it."""
+    if str(case) not in _TRAINED:
+        _TRAINED[str(case)] = fit(case)
+    return _TRAINED[str(case)]
+
+
+def fit(case: Case) -> Any:
+    model = case.build().train()
+    batch = batch_of(case, model, *pictures())
+    optimizer = torch.optim.AdamW(model.parameters(), case.lr)
+    for step in range(case.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = case.lr * min(1.0, (step + 1) / 10, 2 * (1 - step / case.steps))
+        torch.manual_seed(step)
+        targets = [replace(scene, seed=step) for scene in batch.targets]
+        optimizer.zero_grad()
+        total(model(batch.images, targets)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+    return model.eval()
+
+
+def total(losses: dict[str, Loss]) -> Tensor:
+    return sum((loss.mean() for loss in losses.values()), torch.zeros(()))
+
+
+def assert_every_parameter_learns(case: Case) -> None:
+    """Finite losses, and a gradient for every parameter: with things, without, with crowds
+    alone."""
+    drawn, scenes = pictures()
+    without = [replace(scene, things=scene.things[:0]) for scene in scenes]
+    crowds = [replace(scene, things=_ignored(scene.things)) for scene in scenes]
+    model = case.build().train()
+    for given in (scenes, without, crowds):
+        batch = batch_of(case, model, drawn, given)
+        assert_gradients(model, batch.images, batch.targets)
+
+
+def assert_learns_without_regions(case: Case) -> None:
+    """As above where the proposals from outside are all empty slots."""
+    model = case.build().train()
+    batch = batch_of(case, model, *pictures())
+    if batch.images.regions is not None:
+        empty = batch.images._replace(regions=torch.zeros_like(batch.images.regions))
+        without = [replace(scene, things=scene.things[:0]) for scene in batch.targets]
+        assert_gradients(model, empty, without)
+
+
+def assert_gradients(model: Any, images: Images, targets: list[Scene]) -> None:
+    model.zero_grad()
+    losses = model(images, targets)
+    assert losses
+    for name, loss in losses.items():
+        assert loss.total.isfinite(), name
+        assert loss.count >= 0, name
+    total(losses).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def _ignored(things: Instances) -> Instances:
+    return replace(things, ignore=torch.ones_like(things.ignore))
+
+
+def assert_ignore_regions_teach_nothing(case: Case) -> None:
+    """The label of an ignored thing is without effect, and a picture that is nothing but one ignore
+    region (and unlabelled) has no loss."""
+    drawn, scenes = pictures()
+    model = case.build().eval()
+    things = scenes[0].things
+    crowd = replace(things, ignore=torch.tensor([False, True, False]))
+    other = replace(crowd, labels=torch.tensor([0, 2, 2]))
+    results = []
+    for given in (crowd, other):
+        batch = batch_of(case, model, drawn[:1], [replace(scenes[0], things=given)])
+        results.append(model(batch.images, batch.targets))
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name])
+
+    height, width = scenes[0].size
+    whole = things[:1]
+    whole = replace(
+        whole,
+        boxes=torch.tensor([[0.0, 0.0, width, height]]),
+        ignore=torch.tensor([True]),
+    )
+    unlabelled = torch.full((height, width), 255, dtype=torch.uint8)
+    batch = batch_of(
+        case, model, drawn[:1], [replace(scenes[0], things=whole, semantic=unlabelled)]
+    )
+    for name, loss in model(batch.images, batch.targets).items():
+        assert loss.total == 0, name
+
+
+def assert_batch_equals_singles(case: Case) -> None:
+    """What a picture is answered does not depend on its neighbours in the batch."""
+    model = trained(case)
+    batch = batch_of(case, model, *pictures())
+    with torch.no_grad():
+        together = tensors(model(batch.images))
+        for row in range(len(batch.targets)):
+            single = Images(*(None if v is None else v[row : row + 1] for v in batch.images))
+            for both, alone in zip(together, tensors(model(single)), strict=True):
+                torch.testing.assert_close(both[row : row + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+def assert_learns_by_heart(case: Case) -> None:
+    """Answers, in the pixels of the original pictures, are what the pictures show."""
+    model = trained(case)
+    drawn, scenes = pictures()
+    batch = batch_of(case, model, drawn, scenes)
+    with torch.no_grad():
+        answers = model.describe(model(batch.images), batch.placements)
+    assert [answer.size for answer in answers] == [scene.size for scene in scenes]
+    case.right(answers, scenes)
+
+
+def assert_saves_and_loads(case: Case, folder: Path) -> None:
+    """The same answers, bit for bit, the same preprocessing, and the class names."""
+    model = trained(case)
+    weights.save(model, folder / "model.safetensors")
+    loaded = weights.load(folder / "model.safetensors")
+    assert loaded.card == model.card
+    assert loaded.preprocess == model.preprocess
+    batch = batch_of(case, model, *pictures())
+    with torch.no_grad():
+        for ours, theirs in zip(
+            tensors(model(batch.images)), tensors(loaded(batch.images)), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+
+
+def assert_exports(case: Case) -> None:
+    """``torch.export`` takes ``outputs`` + ``select`` whole and answers as eager does."""
+    model = trained(case)
+    batch = batch_of(case, model, *pictures())
+    with torch.no_grad():
+        exported = torch.export.export(model, (batch.images,)).module()
+        for eager, graph in zip(
+            tensors(model(batch.images)), tensors(exported(batch.images)), strict=True
+        ):
+            torch.testing.assert_close(eager, graph, rtol=1e-4, atol=1e-3)
+
+
+def tensors(selected: Any) -> list[Tensor]:
+    """All tensors of a tensor, a NamedTuple or a dict of such."""
+    if isinstance(selected, Tensor):
+        return [selected]
+    parts = selected.values() if isinstance(selected, dict) else selected
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def boxes_are_right(answers: list[Scene], scenes: list[Scene]) -> None:
+    """Each thing is found once, with its label, at IoU 0.75, and nothing else is claimed."""
+    for answer, scene in zip(answers, scenes, strict=True):
+        sure = answer.things[answer.things.scores > 0.5]
+        overlaps = box_ops.iou(scene.things.boxes, sure.boxes)
+        same = scene.things.labels[:, None] == sure.labels
+        found = ((overlaps > 0.75) & same).sum(dim=1)
+        assert found.tolist() == [1] * len(scene.things)
+        assert len(sure) == len(scene.things)
+
+
+def map_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
+    """At least 95 of 100 pixels."""
+    for answer, scene in zip(answers, scenes, strict=True):
+        assert (answer.semantic == scene.semantic).float().mean() > 0.95
+
+
+CONTRACTS = [
+    assert_every_parameter_learns,
+    assert_learns_without_regions,
+    assert_ignore_regions_teach_nothing,
+    assert_batch_equals_singles,
+    assert_learns_by_heart,
+    assert_saves_and_loads,
+    assert_exports,
+]

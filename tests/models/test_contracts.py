@@ -1,0 +1,100 @@
+"""Both models and all six probes against the suite that every model must pass."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sightline.models
+from sightline.types import Images, Scene
+from tests import contracts, probes
+from tests.contracts import CONTRACTS, Case, boxes_are_right, map_is_right
+
+PROBES = {
+    "probe_grid": probes.Grid,
+    "probe_queries": probes.Queries,
+    "probe_outside": probes.Outside,
+    "probe_map": probes.LabelMap,
+    "probe_heads": probes.with_heads,
+}
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, builder in PROBES.items():
+        monkeypatch.setitem(sightline.models.MODELS, name, builder)
+
+
+def with_regions(images: Images, targets: Sequence[Scene]) -> Images:
+    """Each picture's true boxes, shifted copies of them, and slots that stay empty."""
+    regions = torch.zeros(len(targets), 16, 4)
+    for row, scene in zip(regions, targets, strict=True):
+        boxes = scene.things.boxes
+        near = torch.cat([boxes, boxes + 3, boxes - 25, boxes + 25]).clamp(min=0, max=128)
+        row[: len(near)] = near
+    return images._replace(regions=regions)
+
+
+def words_are_right(answers: list[Scene], scenes: list[Scene]) -> None:
+    boxes_are_right(answers, scenes)
+    for answer, scene in zip(answers, scenes, strict=True):
+        sure = answer.things[answer.things.scores > 0.5]
+        true = {row[0]: row for row in scene.things.extra["words"].tolist()}
+        assert [true[label] for label in sure.labels.tolist()] == sure.extra["words"].tolist()
+
+
+def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
+    boxes_are_right(answers, scenes)
+    for answer, scene in zip(answers, scenes, strict=True):
+        sure = answer.things[answer.things.scores > 0.5]
+        true = dict(
+            zip(scene.things.labels.tolist(), scene.things.extra["number"].tolist(), strict=True)
+        )
+        for label, width in zip(sure.labels.tolist(), sure.extra["width"].tolist(), strict=True):
+            assert width == pytest.approx(true[label], rel=0.1)
+
+
+SINGLE: dict[str, Any] = {"backbone": "test_resnet", "samples": 64, "short": 96, "long": 128}
+CASES = [
+    Case("probe_grid", boxes_are_right, steps=200, lr=1e-3),
+    Case("probe_queries", boxes_are_right, steps=400, lr=3e-3),
+    Case("probe_outside", boxes_are_right, bring=with_regions, steps=60, lr=1e-2),
+    Case("probe_map", map_is_right, steps=80, lr=1e-2),
+    Case("probe_heads", words_are_right, {"words": True}, steps=160),
+    Case("probe_heads", width_is_right, {"width": True}, steps=160),
+    Case("faster_rcnn", boxes_are_right, probes.TINY | {"proposals": 50}, steps=160),
+    Case("faster_rcnn_single", boxes_are_right, SINGLE | {"anchor_sizes": (32, 64)}, steps=160),
+    Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
+]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")  # torch.export cannot see through the checks
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(case: Case, contract: Callable[..., None], tmp_path: Path) -> None:
+    if contract is contracts.assert_saves_and_loads:
+        contract(case, tmp_path)
+    else:
+        contract(case)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [probes.Grid, probes.Queries, probes.Outside, probes.LabelMap, probes.Words, probes.Width],
+)
+def test_a_probe_has_at_most_forty_lines(probe: type) -> None:
+    assert len(inspect.getsource(probe).rstrip().splitlines()) <= 45
+
+
+def test_the_padding_is_not_looked_at() -> None:
+    case = CASES[1]
+    model = case.build().eval()
+    batch = contracts.batch_of(case, model, *contracts.pictures())
+    spoilt = batch.images.pixels.clone()
+    for picture, (height, width) in zip(spoilt, batch.images.sizes.tolist(), strict=True):
+        picture[:, height:], picture[:, :, width:] = 9.0, 9.0
+    clean, noisy = model(batch.images), model(batch.images._replace(pixels=spoilt))
+    torch.testing.assert_close(clean.boxes, noisy.boxes)
