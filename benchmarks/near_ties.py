@@ -1,0 +1,100 @@
+"""Which choices come out differently when two libraries' numbers differ in the last digits.
+
+Detection ends in choices: above a threshold or not, among the best K or not, which of two boxes is
+better, whether they overlap too much. Each choice is taken here twice by the same code, on either
+library's numbers for the same candidates; those that differ are given with both values.
+
+Numbers come in pairs: the first axis has torchvision's at 0 and ours at 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.ops import boxes as box_ops
+from sightline.ops.suppress import EMPTY, Selection, suppress
+
+
+def proposal_flips(
+    rpn: Any, outputs: Any, images: Any, theirs: tuple[list[Tensor], list[Tensor]], number: int
+) -> list[str]:
+    """In the region proposal network, for one picture of the batch."""
+    flips, boxes, scores, levels = [], [], [], []
+    sizes = images.sizes[number].expand(2, 2)
+    for level, grid in enumerate(rpn.anchors(outputs.pyramid, images)):
+        their_logits = theirs[0][level][number].permute(1, 2, 0).flatten()
+        their_deltas = theirs[1][level][number].unflatten(0, (-1, 4)).permute(2, 3, 0, 1)
+        logits = torch.stack([their_logits, outputs.objectness[level][number]])
+        deltas = torch.stack([their_deltas.reshape(-1, 4), outputs.deltas[level][number]])
+        count = min(rpn.amount.candidates, len(grid))
+        flips += _cut(f"level {level}, best {count} anchors", logits, count)
+        rows = logits.topk(count).indices.unique()
+        boxes.append(
+            box_ops.clip(box_ops.decode(deltas[:, rows], grid[rows].expand(2, -1, -1)), sizes)
+        )
+        scores.append(logits[:, rows].sigmoid())
+        levels.append(torch.full_like(rows, level))
+        flips += _threshold(f"level {level}, objectness", scores[-1], rpn.score)
+        flips += _suppression(f"level {level}", boxes[-1], scores[-1], rpn.iou)
+    left = _survivors(boxes, scores, levels, rpn.score, rpn.iou)
+    return flips + _cut("best proposals", left, rpn.amount.proposals)
+
+
+def final_flips(
+    proposals: Tensor, size: Tensor, selection: Selection, logits: Tensor, deltas: Tensor
+) -> list[str]:
+    """After the box head on the same proposals, for one picture: logits [2, R, C + 1], background
+    last, and deltas [2, R, C, 4]."""
+    probabilities = logits.softmax(dim=-1)[..., :-1]
+    flips, boxes, scores, labels = [], [], [], []
+    for label, score in enumerate(probabilities.unbind(-1)):
+        rows = (score > selection.score).any(dim=0)
+        regions = proposals[rows].expand(2, -1, -1)
+        shifted = box_ops.decode(deltas[:, rows, label], regions, (10.0, 10.0, 5.0, 5.0))
+        boxes.append(box_ops.clip(shifted, size.expand(2, 2)))
+        scores.append(score[:, rows])
+        labels.append(torch.full((int(rows.sum()),), label))
+        flips += _threshold(f"class row {label}", scores[-1], selection.score)
+        flips += _suppression(f"class row {label}", boxes[-1], scores[-1], selection.iou)
+    left = _survivors(boxes, scores, labels, selection.score, selection.iou)
+    return flips + _cut("best detections", left, selection.top)
+
+
+def _threshold(what: str, values: Tensor, limit: float) -> list[str]:
+    differ = ((values[0] > limit) != (values[1] > limit)).nonzero().flatten()
+    return [_line(what, values[:, i]) + f", limit {limit}" for i in differ]
+
+
+def _cut(what: str, values: Tensor, count: int) -> list[str]:
+    """Who is among the best ``count`` in one library only."""
+    best = values.topk(min(count, values.shape[1])).indices
+    changed = set(best[0].tolist()) ^ set(best[1].tolist())
+    return [_line(what, values[:, i]) for i in sorted(changed)]
+
+
+def _suppression(what: str, boxes: Tensor, scores: Tensor, limit: float) -> list[str]:
+    """Pairs that overlap too much in one library only, or whose order differs."""
+    first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1)
+    overlaps = box_ops.iou(boxes, boxes)[:, first, second]
+    flips = _threshold(f"{what}, IoU", overlaps, limit)
+    better = scores[:, first] > scores[:, second]
+    swapped = (better[0] != better[1]) & (overlaps > limit).any(dim=0)
+    for k in swapped.nonzero().flatten():
+        a, b = (_line("", scores[:, side[k]]) for side in (first, second))
+        flips.append(f"{what}, order of two that overlap:{a};{b}")
+    return flips
+
+
+def _survivors(
+    boxes: list[Tensor], scores: list[Tensor], groups: list[Tensor], limit: float, iou: float
+) -> Tensor:
+    """The scores of the candidates that suppression leaves in both libraries."""
+    every, group = torch.cat(scores, dim=1), torch.cat(groups).expand(2, -1)
+    counted = torch.where(every > limit, every, EMPTY)
+    left = suppress(torch.cat(boxes, dim=1), counted, group, iou)
+    return left[:, (left > EMPTY).all(dim=0)]
+
+
+def _line(what: str, pair: Tensor) -> str:
+    return f"{what} {pair[0]:.8f} there, {pair[1]:.8f} here"

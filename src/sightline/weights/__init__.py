@@ -1,0 +1,55 @@
+"""Checkpoints, ours and public ones: saved, loaded by name or from a file, carried over to another
+list of classes."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import nn
+
+from sightline.errors import SightlineError
+from sightline.weights.download import fetch
+from sightline.weights.native import Weights, build, read_native, save
+from sightline.weights.torchvision import RELEASES, published_url, read_torchvision
+from sightline.weights.transfer import Transfer, transfer_weights
+
+__all__ = ["NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]
+
+# Public checkpoints, downloaded at the first use.
+NAMES = tuple(RELEASES)
+
+
+def load(path_or_name: str | Path) -> nn.Module:
+    """The model of a checkpoint, with its card and preprocessing, in eval mode.
+
+    Args:
+        path_or_name: a file written by ``save`` or by torchvision, or one of ``NAMES``.
+
+    Raises:
+        SightlineError: no such file or name, or the file is not a checkpoint that can be used.
+    """
+    return build(read(path_or_name))
+
+
+def transfer(model: nn.Module, path_or_name: str | Path) -> Transfer:
+    """Start the model, made for its own list of classes, from a checkpoint: see
+    ``transfer_weights``.
+
+    Raises:
+        SightlineError: as ``load``; or nothing in the file fits the model.
+    """
+    return transfer_weights(model, read(path_or_name))
+
+
+def read(path_or_name: str | Path) -> Weights:
+    """A checkpoint as it stands, before any model is built."""
+    name, path = str(path_or_name), Path(path_or_name)
+    if name in RELEASES:
+        return read_torchvision(fetch(published_url(name), name), name)
+    if not path.is_file():
+        near = get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(NAMES)}"
+        raise SightlineError(f"{name}: no such file, nor the name of public weights; {hint}")
+    with path.open("rb") as file:
+        start = file.read(2)
+    # PyTorch writes a zip archive, formerly a bare pickle.
+    return read_torchvision(path) if start in (b"PK", b"\x80\x02") else read_native(path)

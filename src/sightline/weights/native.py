@@ -1,0 +1,178 @@
+"""Our own checkpoints: one safetensors file, the card of the model as JSON in its header."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.models import Card, create
+from sightline.preprocess import Preprocess
+from sightline.types import Classes
+
+FORMAT = "sightline.weights 1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint in memory, from whichever library: what to build and what to fill it with."""
+
+    source: str  # the name or file, for messages
+    card: Card
+    preprocess: Preprocess
+    tensors: Mapping[str, Tensor]  # by our names
+
+
+def save(model: nn.Module, path: str | Path) -> None:
+    """Write the model's tensors with its card and preprocessing.
+
+    The file is written beside its name and renamed: whoever opens it finds it whole. Tensors that
+    share memory (tied weights) are written once.
+
+    Raises:
+        SightlineError: the model cannot be built again from plain values, or the folder cannot be
+            written to.
+    """
+    path = Path(path)
+    tensors, tied = _untied(model.state_dict())
+    metadata = {
+        "format": FORMAT,
+        "card": _card_json(card_of(model), path),
+        "preprocess": json.dumps(preprocess_of(model).to_json()),
+        "tied": json.dumps(tied),
+    }
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, beside, metadata)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise SightlineError(f"{path}: cannot be written ({error})") from error
+
+
+def read_native(path: Path) -> Weights:
+    """Raises:
+    SightlineError: not one of our checkpoints, or cut short.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise SightlineError(f"{path}: no checkpoint, or one cut short ({error})") from error
+    for name, same in json.loads(metadata["tied"]).items():
+        tensors[name] = tensors[same]
+    fields = json.loads(metadata["card"])
+    classes: dict[str, Any] = {
+        key: tuple(tuple(v) if isinstance(v, list) else v for v in values)
+        for key, values in fields["classes"].items()
+    }
+    return Weights(
+        source=str(path),
+        card=Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"])),
+        preprocess=Preprocess.from_json(json.loads(metadata["preprocess"])),
+        tensors=tensors,
+    )
+
+
+def build(weights: Weights) -> nn.Module:
+    """The model that the card names, filled, in eval mode.
+
+    Raises:
+        SightlineError: this version has no such model, or the tensors are another model's.
+    """
+    card = weights.card
+    try:
+        model = create(card.model, card.classes, **card.options)
+    except SightlineError as error:
+        raise SightlineError(f"{weights.source}: {error}") from error
+    if wrong := _differences(model.state_dict(), weights.tensors):
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise SightlineError(
+            f"{weights.source}: not the tensors of the {card.model} it names: "
+            f"{'; '.join(wrong[:3])}{more}"
+        )
+    model.load_state_dict(weights.tensors)
+    model.card = card
+    model.preprocess = weights.preprocess
+    return model.eval()
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    found = metadata.get("format", "")
+    if found == FORMAT:
+        return
+    if found.startswith("sightline.training"):
+        raise SightlineError(
+            f"{path}: the state of a training run, not weights; take the best or last weights of "
+            "that run"
+        )
+    if found.startswith("sightline.weights"):
+        raise SightlineError(f"{path}: written by another version ({found}, here {FORMAT})")
+    raise SightlineError(f"{path}: safetensors, but not a checkpoint of this library")
+
+
+def card_of(model: nn.Module) -> Card:
+    """Raises:
+    SightlineError: the model was not built by name.
+    """
+    card = getattr(model, "card", None)
+    if not isinstance(card, Card):
+        raise SightlineError("the model has no card to be built again by; build it with create()")
+    return card
+
+
+def preprocess_of(model: nn.Module) -> Preprocess:
+    preprocess = model.preprocess
+    assert isinstance(preprocess, Preprocess)
+    return preprocess
+
+
+def _card_json(card: Card, path: Path) -> str:
+    for name, value in card.options.items():
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise SightlineError(
+                f"{path}: option {name!r} of {card.model} is no plain value, so the model could "
+                "not be built again; give it a builder of its own in MODELS"
+            ) from error
+    return json.dumps(asdict(card))
+
+
+def _untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor once, and by which other name a repeated one is found."""
+    tensors: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, value in state.items():
+        # An empty tensor has no memory to share.
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+        if value.numel() and place in seen:
+            tied[name] = seen[place]
+            continue
+        seen[place] = name
+        # safetensors takes neither views of one memory nor other memory formats
+        tensors[name] = value.detach().clone(memory_format=torch.contiguous_format).cpu()
+    return tensors, tied
+
+
+def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"{name} is missing" for name in own if name not in given]
+    unknown = [f"{name} is unknown" for name in given if name not in own]
+    shapes = [
+        f"{name} is {list(given[name].shape)}, not {list(own[name].shape)}"
+        for name in own
+        if name in given and own[name].shape != given[name].shape
+    ]
+    return missing + unknown + shapes

@@ -1,0 +1,138 @@
+"""Fine-tuning: what of a checkpoint fits a model for another list of classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.types import Classes
+from sightline.weights.native import Weights, card_of, preprocess_of
+
+# Layers with a block of rows for each class (and background's rows, if any, after them): rows a
+# block. What their rows mean depends on the list of classes even where the shapes agree.
+CLASS_ROWS = {"box_head.class_score": 1, "box_head.box_shift": 4}
+
+LOADED = "loaded"
+BY_NAME = "loaded by class name"
+NEW_CLASSES = "new: no class of the file is wanted here"
+MISSING = "new: not in the file"
+SHAPE = "left out: another shape"
+UNKNOWN = "left out: not in this model"
+
+
+class Row(NamedTuple):
+    """What became of one tensor."""
+
+    name: str
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of every tensor of the model and of the file."""
+
+    source: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """A line for each part of the model and outcome, for people."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            depth = 1 if row.outcome == LOADED else 3
+            part = ".".join(row.name.split(".")[:-1][:depth])
+            groups.setdefault((part, row.outcome), []).append(row)
+        width = max(len(part) for part, _ in groups)
+        lines = [f"weights from {self.source}:"]
+        for (part, outcome), rows in groups.items():
+            detail = f" ({rows[0].detail})" if rows[0].detail else ""
+            count = f"{len(rows):4} tensor{' ' if len(rows) == 1 else 's'}"
+            lines.append(f"  {part:<{width}} {count}  {outcome}{detail}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
+    """Copy into the model, in place, every tensor of the file that fits by name and shape; of the
+    layers that have rows for classes, the rows of the classes that both name.
+
+    Raises:
+        SightlineError: nothing fits.
+    """
+    card, state = card_of(model), model.state_dict()
+    rows = []
+    with torch.no_grad():
+        for name, value in state.items():
+            given = weights.tensors.get(name)
+            if given is None:
+                rows.append(Row(name, MISSING))
+            elif (block := CLASS_ROWS.get(name.rpartition(".")[0])) is not None:
+                rows.append(
+                    _by_class(name, value, given, block, card.classes, weights.card.classes)
+                )
+            elif given.shape != value.shape:
+                rows.append(Row(name, SHAPE, _shapes(value, given)))
+            else:
+                value.copy_(given)
+                rows.append(Row(name, LOADED))
+    rows += [Row(name, UNKNOWN) for name in weights.tensors if name not in state]
+    if not any(row.outcome.startswith(LOADED) for row in rows):
+        raise SightlineError(
+            f"{weights.source}: nothing of this {weights.card.model} fits the {card.model} "
+            "to be trained"
+        )
+    return Transfer(weights.source, tuple(rows), _notes(model, weights))
+
+
+def _by_class(
+    name: str, own: Tensor, given: Tensor, block: int, wanted: Classes, known: Classes
+) -> Row:
+    """Copy the blocks of the classes that both lists name, and background's."""
+    if len(own) == len(given) == block and max(len(wanted), len(known)) > 1:  # class-agnostic
+        own.copy_(given)
+        return Row(name, LOADED)
+    extra = len(own) - block * len(wanted)
+    if extra != len(given) - block * len(known) or own.shape[1:] != given.shape[1:]:
+        return Row(name, SHAPE, _shapes(own, given))
+    pairs = matching(wanted.names, known.names)
+    if not pairs:
+        return Row(name, NEW_CLASSES)
+    for mine, theirs in pairs:
+        own[mine * block : (mine + 1) * block] = given[theirs * block : (theirs + 1) * block]
+    if extra:
+        own[-extra:] = given[-extra:]
+    return Row(name, BY_NAME, _which(wanted.names, [mine for mine, _ in pairs]))
+
+
+def matching(wanted: Sequence[str], known: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of positions at which the two lists name one class, upper and lower case alike."""
+    where = {name.casefold().strip(): index for index, name in enumerate(known)}
+    keys = [name.casefold().strip() for name in wanted]
+    return [(mine, where[key]) for mine, key in enumerate(keys) if key in where]
+
+
+def _which(names: Sequence[str], loaded: Sequence[int]) -> str:
+    if len(loaded) == len(names):
+        return f"all {len(names)}"
+    new = [name for index, name in enumerate(names) if index not in loaded]
+    shown = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")
+    return f"{len(loaded)} of {len(names)}; new: {shown}"
+
+
+def _notes(model: nn.Module, weights: Weights) -> tuple[str, ...]:
+    own, given = preprocess_of(model), weights.preprocess
+    fields = ("channels", "mean", "std")
+    return tuple(
+        f"note: the file's model takes pictures with {field} {getattr(given, field)}, this one "
+        f"with {getattr(own, field)}"
+        for field in fields
+        if getattr(own, field) != getattr(given, field)
+    )
+
+
+def _shapes(own: Tensor, given: Tensor) -> str:
+    there, here = ("x".join(map(str, tensor.shape)) for tensor in (given, own))
+    return f"{there} in the file, {here} here"

@@ -1,0 +1,130 @@
+"""torchvision's checkpoints through our converter: the same answers, at a small size.
+
+The full comparison on photos is benchmarks/parity_torchvision.py.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from benchmarks.parity_torchvision import carried_over, categories, measure, random_twin
+from sightline import weights
+from sightline.errors import SightlineError
+from sightline.preprocess import Preprocess
+from sightline.weights.torchvision import RELEASES, published_url, read_torchvision
+
+
+def picture(height: int, width: int):
+    """Soft blobs with grain: enough like a photo."""
+    soft = F.interpolate(torch.rand(1, 3, 6, 8), size=(height, width), mode="bicubic")[0]
+    return ((soft + 0.05 * torch.randn_like(soft)).clamp(0, 1) * 255).byte()
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_same_answers(name):
+    pictures = [picture(120, 160), picture(100, 180)]
+    theirs = random_twin(name, pictures, min_size=128, max_size=192, rpn_post_nms_top_n_test=30)
+    ours = carried_over(name, theirs)
+    assert ours.preprocess == Preprocess(
+        short=320 if "320" in name else 800,
+        long=640 if "320" in name else 1333,
+        resize="torchvision",
+        antialias=False,
+    )
+    ours.preprocess = replace(ours.preprocess, short=128, long=192)
+    ours.rpn.amount = replace(ours.rpn.amount, proposals=30)
+    for parity in measure(name, theirs, ours, pictures, batch=2):
+        assert parity.passed, parity
+        assert parity.detections > 0
+
+
+def test_classes_are_coco_s():
+    names = categories("fasterrcnn_resnet50_fpn")
+    assert (len(names), names[0], names[1], names[90]) == (
+        91,
+        "__background__",
+        "person",
+        "toothbrush",
+    )
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory):
+    """A user's own: three classes, BatchNorm that was trained, in a training checkpoint."""
+    path = tmp_path_factory.mktemp("weights") / "mine_320.pth"
+    model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    torch.save({"model": model.state_dict(), "epoch": 3}, path)
+    return path
+
+
+def test_a_user_s_own_classes(own_file):
+    model = weights.load(own_file)
+    assert model.card.classes.names == ("class 1", "class 2", "class 3")
+    assert model.card.classes.ids == (1, 2, 3)
+    assert model.card.options["freeze_norm"] is False
+    assert model.card.options["proposals"] == 150, "320 is in the file's name"
+    assert model.card.history[0]["source"] == "torchvision"
+
+
+def test_old_names_of_the_first_files():
+    """The published files of 2020 have no index inside a block of convolution and activation."""
+    release = RELEASES["fasterrcnn_resnet50_fpn"]
+    from sightline.weights.torchvision import _rename
+
+    renamed = {
+        "backbone.fpn.inner_blocks.2.weight": "fpn.lateral.2.0.weight",
+        "backbone.fpn.layer_blocks.0.bias": "fpn.output.0.0.bias",
+        "rpn.head.conv.weight": "rpn.convs.0.weight",
+        "backbone.fpn.inner_blocks.2.0.weight": "fpn.lateral.2.0.weight",
+        "rpn.head.conv.0.0.weight": "rpn.convs.0.weight",
+    }
+    assert {key: _rename(key, release) for key in renamed} == renamed
+
+
+class Surprise:
+    """A pickle that would run a program."""
+
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_other_files_are_refused_in_a_line(own_file, tmp_path, capsys):
+    def refused(message: str, content) -> None:
+        path = tmp_path / "file.pth"
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        with pytest.raises(SightlineError, match=message) as caught:
+            weights.load(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+    refused("holds more than tensors", {"model": Surprise()})
+    assert capsys.readouterr().out == "", "nothing was run"
+    refused("cut short", own_file.read_bytes()[:5000])
+    refused("none of the checkpoints known here", {"fc.weight": torch.zeros(2)})
+    refused("none of the checkpoints known here", [torch.zeros(2)])
+    state = torch.load(own_file, weights_only=True)["model"]
+    refused("backbone.fpn.extra is unknown", state | {"backbone.fpn.extra": torch.zeros(1)})
+
+
+def test_urls_carry_a_hash():
+    for name in RELEASES:
+        assert "-" in published_url(name).rpartition("/")[2]
+
+
+def test_eps_is_folded_into_the_weight(tmp_path):
+    """w / sqrt(v + 0) = w' / sqrt(v + 1e-5): with v = 1e-5 the weight grows by sqrt(2)."""
+    theirs = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=2
+    )
+    state = {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state["backbone.body.bn1.running_var"].fill_(1e-5)
+    state["backbone.body.bn1.weight"].fill_(3.0)
+    torch.save(state, tmp_path / "model.pth")
+    tensors = read_torchvision(tmp_path / "model.pth").tensors
+    expected = torch.full((64,), 3.0 * 2**0.5)
+    torch.testing.assert_close(tensors["backbone.body.bn1.weight"], expected)

@@ -1,0 +1,99 @@
+"""Fine-tuning to another list of classes: what is carried over, and what is said of it."""
+
+import pytest
+import torch
+
+from sightline import weights
+from sightline.errors import SightlineError
+from sightline.models import create
+from sightline.weights.transfer import BY_NAME, LOADED, NEW_CLASSES, SHAPE, matching
+
+
+def model(classes, **options):
+    return create("faster_rcnn", classes, backbone="resnet18", **options)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "source.safetensors"
+    weights.save(model(["cat", "dog", "cow"]), path)
+    return path
+
+
+def outcomes(transfer):
+    return {row.name: row.outcome for row in transfer.rows}
+
+
+def test_rows_of_classes_go_by_name(source):
+    own = model(["horse", "Dog"])
+    given = weights.read(source).tensors
+    fresh = own.box_head.class_score.weight[0].clone()
+    result = weights.transfer(own, source)
+    score, shift = own.box_head.class_score.weight, own.box_head.box_shift.weight
+    assert torch.equal(score[0], fresh), "horse is new"
+    assert torch.equal(score[1], given["box_head.class_score.weight"][1]), "dog"
+    assert torch.equal(score[2], given["box_head.class_score.weight"][3]), "background, last"
+    assert torch.equal(shift[4:8], given["box_head.box_shift.weight"][4:8])
+    assert torch.equal(own.backbone.body.conv1.weight, given["backbone.body.conv1.weight"])
+    assert outcomes(result)["box_head.class_score.weight"] == BY_NAME
+    table = result.table()
+    assert "1 of 2; new: horse" in table
+    assert "left out" not in table
+    assert max(len(line) for line in table.splitlines()) < 140
+
+
+def test_as_many_classes_are_not_the_same_classes(source):
+    own = model(["a", "b", "c"])
+    before = own.box_head.class_score.weight.clone()
+    result = weights.transfer(own, source)
+    assert torch.equal(own.box_head.class_score.weight, before)
+    assert outcomes(result)["box_head.class_score.weight"] == NEW_CLASSES
+    assert outcomes(result)["rpn.box_shift.weight"] == LOADED, "no rows for classes in the RPN"
+
+
+def test_the_same_classes_in_another_order(source):
+    own = model(["cow", "dog", "cat"])
+    result = weights.transfer(own, source)
+    given = weights.read(source).tensors["box_head.class_score.bias"]
+    assert torch.equal(own.box_head.class_score.bias, given[[2, 1, 0, 3]])
+    assert "all 3" in result.table()
+
+
+def test_other_shapes_are_left_out_and_told(source):
+    own = model(["cat", "emu"], anchor_sizes=[[32, 64]] * 5, class_agnostic=True)
+    result = weights.transfer(own, source)
+    assert outcomes(result)["rpn.objectness.weight"] == SHAPE
+    assert outcomes(result)["box_head.box_shift.weight"] == SHAPE
+    assert "3x256x1x1 in the file, 6x256x1x1 here" in result.table()
+
+
+def test_class_agnostic_deltas_are_no_one_s(tmp_path):
+    weights.save(model(["cat", "dog"], class_agnostic=True), tmp_path / "one.safetensors")
+    own = model(["horse", "cow", "sheep"], class_agnostic=True)
+    result = weights.transfer(own, tmp_path / "one.safetensors")
+    assert outcomes(result)["box_head.box_shift.weight"] == LOADED
+
+
+def test_nothing_fits(source, tmp_path):
+    own = torch.nn.Linear(2, 2)
+    whole = model(["cat"])
+    own.card, own.preprocess = whole.card, whole.preprocess
+    with pytest.raises(SightlineError, match="nothing of this faster_rcnn fits"):
+        weights.transfer(own, source)
+
+
+def test_another_normalisation_is_noted(source):
+    from dataclasses import replace
+
+    own = model(["cat"])
+    own.preprocess = replace(own.preprocess, channels="bgr")
+    assert (
+        "takes pictures with channels rgb, this one with bgr"
+        in weights.transfer(own, source).table()
+    )
+
+
+def test_matching():
+    assert matching(["b", "x", "A "], ["a", "B"]) == [(0, 1), (2, 0)]
+    assert matching([], ["a"]) == []
