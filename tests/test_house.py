@@ -84,7 +84,8 @@ def real_tree() -> set[str]:
     __init__.py."""
     found = set()
     for path in SOURCES + [p for f in ("tests", "benchmarks", "docs") for p in ROOT.glob(f"{f}/*")]:
-        if "__pycache__" in path.parts or path.name.startswith("."):
+        empty = path.is_dir() and not any(path.glob("*.*"))
+        if empty or "__pycache__" in path.parts or path.name.startswith("."):
             continue
         where = path.relative_to(ROOT).as_posix()
         found.add(where.removesuffix("__init__.py") if not path.is_dir() else f"{where}/")
