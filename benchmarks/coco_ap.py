@@ -8,10 +8,13 @@ measures a file in their stead.
 """
 
 import argparse
+import sys
 import time
 
 from sightline import weights
 from sightline.data.folder import open_split
+from sightline.data.packed import Packed
+from sightline.errors import SightlineError
 from sightline.evaluate import evaluate
 from sightline.weights.torchvision import RELEASES
 
@@ -31,6 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     dataset = open_split(args.data, args.split)
     if args.limit is not None:
+        assert isinstance(dataset, Packed)
         dataset = dataset.take(range(min(args.limit, len(dataset))))
     print(f"{len(dataset)} pictures of {args.data}")
     print(f"{'weights':40} {'published':>9} {'ours':>7} {'AP50':>7} {'seconds':>8}")
@@ -49,4 +53,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SightlineError as error:
+        sys.exit(str(error))

@@ -144,6 +144,7 @@ def test_other_files_are_refused_in_a_line(saved, tmp_path):
     other = other_card(saved, options={"backbone": "resnet34"})
     refused(r"not the tensors of the faster_rcnn.*more", rewritten(saved, path, card=other))
     refused("x is unknown", rewritten(saved, path, tensors=with_extra(saved)))
+    refused("unknown fields: blur", rewritten(saved, path, preprocess='{"blur": 1}'))
     refused("no such file", tmp_path / "absent.safetensors")
     refused("no such file", tmp_path)
 

@@ -94,6 +94,14 @@ def test_another_normalisation_is_noted(source):
     )
 
 
+def test_another_backbone_is_noted(source):
+    own = create("faster_rcnn", ["cat"], backbone="resnet34")
+    table = weights.transfer(own, source).table()
+    # ResNet-18 has 20 convolutions and as many norms of 5 tensors, all of which ResNet-34 has
+    # under the same names, among its 36.
+    assert "note: of 216 tensors of the backbone 120 fit" in table
+
+
 def test_matching():
     assert matching(["b", "x", "A "], ["a", "B"]) == [(0, 1), (2, 0)]
     assert matching([], ["a"]) == []

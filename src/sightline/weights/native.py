@@ -80,7 +80,7 @@ def read_native(path: Path) -> Weights:
     return Weights(
         source=str(path),
         card=Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"])),
-        preprocess=Preprocess.from_json(json.loads(metadata["preprocess"])),
+        preprocess=_preprocess(path, json.loads(metadata["preprocess"])),
         tensors=tensors,
     )
 
@@ -120,6 +120,13 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if found.startswith("sightline.weights"):
         raise SightlineError(f"{path}: written by another version ({found}, here {FORMAT})")
     raise SightlineError(f"{path}: safetensors, but not a checkpoint of this library")
+
+
+def _preprocess(path: Path, values: dict[str, Any]) -> Preprocess:
+    try:
+        return Preprocess.from_json(values)
+    except SightlineError as error:
+        raise SightlineError(f"{path}: {error}") from error
 
 
 def card_of(model: nn.Module) -> Card:

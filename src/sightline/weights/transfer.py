@@ -84,7 +84,7 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             f"{weights.source}: nothing of this {weights.card.model} fits the {card.model} "
             "to be trained"
         )
-    return Transfer(weights.source, tuple(rows), _notes(model, weights))
+    return Transfer(weights.source, tuple(rows), _notes(model, weights, rows))
 
 
 def _by_class(
@@ -122,15 +122,21 @@ def _which(names: Sequence[str], loaded: Sequence[int]) -> str:
     return f"{len(loaded)} of {len(names)}; new: {shown}"
 
 
-def _notes(model: nn.Module, weights: Weights) -> tuple[str, ...]:
+def _notes(model: nn.Module, weights: Weights, rows: Sequence[Row]) -> tuple[str, ...]:
     own, given = preprocess_of(model), weights.preprocess
-    fields = ("channels", "mean", "std")
-    return tuple(
+    notes = [
         f"note: the file's model takes pictures with {field} {getattr(given, field)}, this one "
         f"with {getattr(own, field)}"
-        for field in fields
+        for field in ("channels", "mean", "std")
         if getattr(own, field) != getattr(given, field)
-    )
+    ]
+    of_backbone = [row for row in rows if row.name.startswith("backbone.")]
+    fitting = sum(row.outcome == LOADED for row in of_backbone)
+    if fitting < len(of_backbone):
+        notes.append(
+            f"note: of {len(of_backbone)} tensors of the backbone {fitting} fit: is it the same?"
+        )
+    return tuple(notes)
 
 
 def _shapes(own: Tensor, given: Tensor) -> str:
