@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones import split
+from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
 from sightline.ops.losses import smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
@@ -120,8 +121,16 @@ class FastRCNN(nn.Module):
 
 
 def given_regions(images: Images) -> Float[Tensor, "B R 4"]:
+    """The proposals from outside.
+
+    Raises:
+        SightlineError: there are none.
+    """
     if images.regions is None:
-        raise ValueError("Fast R-CNN finds nothing by itself: give it proposals in Images.regions")
+        raise SightlineError(
+            "Fast R-CNN finds no regions by itself: give it proposals in Images.regions, "
+            "or take faster_rcnn"
+        )
     return images.regions
 
 

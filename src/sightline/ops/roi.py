@@ -77,7 +77,7 @@ def roi_align(
         pooled = _gather_even(regions.flat, index, weight, reduce)
     else:
         pooled = _gather_ragged(regions, reduce)
-    return pooled.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+    return pooled.unflatten(0, (len(boxes), size, size)).permute(0, 3, 1, 2)
 
 
 def _with_index(boxes: Tensor, image_index: Tensor, features: Tensor) -> Tensor:
@@ -232,10 +232,12 @@ def _bags(flat: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 def _gather_even(flat: Tensor, index: Tensor, weight: Tensor, reduce: str) -> Tensor:
-    bins, samples = index.shape[:3].numel(), index.shape[3]
     if reduce == "mean":
-        return _bags(flat, index.view(bins, -1), weight.view(bins, -1) / samples)
-    return _bags(flat, index.view(-1, 4), weight.view(-1, 4)).unflatten(0, (bins, samples)).amax(1)
+        weight = weight / weight.shape[3]
+        return _bags(flat, index.flatten(0, 2).flatten(1), weight.flatten(0, 2).flatten(1))
+    samples = _bags(flat, index.flatten(0, 3), weight.flatten(0, 3))
+    bins = index.shape[:3].numel()
+    return samples.unflatten(0, (bins, index.shape[3])).amax(1)
 
 
 def _gather_ragged(regions: _Regions, reduce: str) -> Tensor:

@@ -1,0 +1,45 @@
+import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from sightline.ops.anchors import anchor_grid, cell_anchors, point_grid
+from sightline.ops.boxes import area, to_cxcywh
+
+
+def test_cell_anchors_by_hand() -> None:
+    # Area 16 x 16 = 256 each; ratio 4 is twice as high as a square and half as wide.
+    anchors = cell_anchors([16], [1, 4])
+    assert anchors.tolist() == [[-8, -8, 8, 8], [-4, -16, 4, 16]]
+
+
+def test_every_size_meets_every_ratio() -> None:
+    anchors = cell_anchors([32, 64], [0.5, 1, 2])
+    torch.testing.assert_close(area(anchors), torch.tensor([32.0**2, 64.0**2] * 3))
+    _, _, width, height = to_cxcywh(anchors).unbind(1)
+    torch.testing.assert_close(height / width, torch.tensor([0.5, 0.5, 1, 1, 2, 2]))
+
+
+def test_points_go_row_by_row() -> None:
+    points = point_grid((2, 3), (8, 4))
+    assert points.tolist() == [[2, 4], [6, 4], [10, 4], [2, 12], [6, 12], [10, 12]]
+
+
+def test_anchors_go_cell_by_cell() -> None:
+    cell = cell_anchors([8, 16], [1])
+    grid = anchor_grid(cell, (2, 2), (16, 16))
+    assert torch.equal(grid[:2], cell)
+    assert torch.equal(grid[2:4], cell + torch.tensor([16, 0, 16, 0]))
+    assert torch.equal(grid[4:6], cell + torch.tensor([0, 16, 0, 16]))
+
+
+def test_grid_equals_torchvision() -> None:
+    sizes, ratios, shape = (32, 64, 128), (0.5, 1.0, 2.0), (13, 17)
+    theirs = AnchorGenerator((sizes,), (ratios,))
+    images = ImageList(torch.zeros(1, 3, 800, 1088), [(800, 1088)])
+    expected = theirs(images, [torch.zeros(1, 8, *shape)])[0]
+    cell = cell_anchors(sizes, ratios, rounded=True)
+    assert torch.equal(anchor_grid(cell, shape, (800 // 13, 1088 // 17)), expected)
+
+
+def test_an_empty_map_has_no_anchors() -> None:
+    assert anchor_grid(cell_anchors([8], [1]), (0, 5), (8, 8)).shape == (0, 4)

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sightline.ops.losses import (
+    IGNORED,
+    binary_cross_entropy_sum,
+    cross_entropy_sum,
+    smooth_l1,
+)
+
+
+def test_smooth_l1_by_hand() -> None:
+    # beta 2: at distance 1 the parabola 0.5 * 1 / 2, at distance 3 the line 3 - 0.5 * 2.
+    found = smooth_l1(torch.tensor([1.0, -3.0]), torch.zeros(2), beta=2.0)
+    assert found.tolist() == [0.25, 2.0]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1 / 9, 1.0])
+def test_smooth_l1_equals_torch(beta: float) -> None:
+    a, b = torch.randn(50), torch.randn(50)
+    torch.testing.assert_close(
+        smooth_l1(a, b, beta), F.smooth_l1_loss(a, b, reduction="none", beta=beta)
+    )
+
+
+def test_smooth_l1_gradient() -> None:
+    a = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(10, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: smooth_l1(x, b, 0.3), (a,))
+
+
+def test_cross_entropy_leaves_out_the_ignored() -> None:
+    # Equal logits over 4 classes cost log 4 each.
+    logits = torch.zeros(3, 4, requires_grad=True)
+    total, count = cross_entropy_sum(logits, torch.tensor([0, IGNORED, 3]))
+    total.backward()
+    assert total.item() == pytest.approx(2 * math.log(4))
+    assert count == 2
+    assert (logits.grad[1] == 0).all()
+
+
+def test_binary_cross_entropy_leaves_out_the_ignored() -> None:
+    logits = torch.zeros(3, requires_grad=True)
+    total, count = binary_cross_entropy_sum(logits, torch.tensor([0, 1, IGNORED]))
+    total.backward()
+    assert total.item() == pytest.approx(2 * math.log(2))
+    assert count == 2
+    assert logits.grad.tolist() == [0.5, -0.5, 0.0]
+
+
+def test_nothing_costs_nothing() -> None:
+    logits = torch.zeros(0, 4, requires_grad=True)
+    total, count = cross_entropy_sum(logits, torch.zeros(0, dtype=torch.long))
+    total.backward()
+    assert (total.item(), count.item()) == (0, 0)
+    assert logits.grad.shape == (0, 4)

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline.ops.match import NEGATIVE, NEUTRAL, match_boxes, match_by_iou, sample_balanced
+
+
+def naive(
+    overlaps: torch.Tensor, negative: tuple[float, float], positive_from: float, force_best: bool
+) -> list[int]:
+    rows = overlaps.tolist()
+    matches = []
+    for column in range(overlaps.shape[1]):
+        best, row = max((rows[r][column], -r) for r in range(len(rows)))
+        match = NEUTRAL
+        if negative[0] <= best < negative[1]:
+            match = NEGATIVE
+        forced = any(row[column] == max(row) > 0 for row in rows)
+        if best >= positive_from or (force_best and forced):
+            match = -row
+        matches.append(match)
+    return matches
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_equals_the_naive_loop(seed: int, force_best: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Few distinct values, so that ties happen.
+    overlaps = torch.randint(0, 11, (3, 12), generator=generator) / 10
+    expected = naive(overlaps, (0.1, 0.35), 0.65, force_best)
+    assert match_by_iou(overlaps, (0.1, 0.35), 0.65, force_best).tolist() == expected
+
+
+def test_ranges_by_hand() -> None:
+    overlaps = torch.tensor([[0.05, 0.2, 0.4, 0.5, 0.9]])
+    found = match_by_iou(overlaps, (0.1, 0.4), 0.5).tolist()
+    assert found == [NEUTRAL, NEGATIVE, NEUTRAL, 0, 0]
+
+
+def test_forced_matches_keep_ties_and_leave_out_the_untouched() -> None:
+    overlaps = torch.tensor([[0.2, 0.2, 0.1], [0.0, 0.0, 0.0]])
+    assert match_by_iou(overlaps, (0.0, 0.3), 0.7, True).tolist() == [0, 0, NEGATIVE]
+
+
+def test_without_objects_all_is_background() -> None:
+    assert match_by_iou(torch.zeros(0, 3), (0.0, 0.3), 0.7, True).tolist() == [NEGATIVE] * 3
+    # Fast R-CNN learns background from what overlaps an object a little: there is none.
+    assert match_by_iou(torch.zeros(0, 3), (0.1, 0.5), 0.5).tolist() == [NEUTRAL] * 3
+
+
+def test_ignore_regions_are_no_match_and_no_background() -> None:
+    objects = torch.tensor([[0.0, 0, 10, 10], [50, 50, 90, 90]])
+    ignore = torch.tensor([True, False])
+    candidates = torch.tensor(
+        [
+            [0.0, 0, 10, 10],  # the crowd itself
+            [2, 2, 8, 8],  # inside it
+            [6, 0, 16, 10],  # 4/10 of it inside: background
+            [50, 50, 90, 90],  # the object, whose row stays 1
+        ]
+    )
+    found = match_boxes(candidates, objects, ignore, (0.0, 0.3), 0.7)
+    assert found.tolist() == [NEUTRAL, NEUTRAL, NEGATIVE, 1]
+    assert match_boxes(candidates, objects, ~ignore, (0.0, 0.3), 0.7).tolist()[0] == 0
+    everything = torch.tensor([True, True])
+    assert (match_boxes(candidates, objects, everything, (0.0, 0.3), 0.7) < 0).all()
+
+
+def test_sampling_counts() -> None:
+    matches = torch.tensor([0] * 30 + [NEGATIVE] * 100 + [NEUTRAL] * 20)
+    positive, negative = sample_balanced(matches, 64, 0.25, seed=1)
+    assert (len(positive), len(negative)) == (16, 48)
+    assert (matches[positive] >= 0).all()
+    assert (matches[negative] == NEGATIVE).all()
+    assert len(set(positive.tolist())) == 16
+    # Too few positives: negatives take their place.
+    positive, negative = sample_balanced(matches[28:], 64, 0.25, seed=1)
+    assert (len(positive), len(negative)) == (2, 62)
+
+
+def test_sampling_depends_on_the_seed_alone() -> None:
+    matches = torch.tensor([0] * 30 + [NEGATIVE] * 100)
+    first = sample_balanced(matches, 32, 0.5, seed=7)
+    torch.rand(5)
+    again = sample_balanced(matches, 32, 0.5, seed=7)
+    other = sample_balanced(matches, 32, 0.5, seed=8)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[1], other[1])
+
+
+def test_every_candidate_is_as_likely() -> None:
+    matches = torch.full((20,), NEGATIVE)
+    drawn = torch.zeros(20)
+    for seed in range(400):
+        drawn[sample_balanced(matches, 5, 0.5, seed)[1]] += 1
+    # 400 x 5 / 20 = 100 each, standard deviation sqrt(400 x 1/4 x 3/4) = 8.7.
+    assert drawn.sum() == 2000
+    assert drawn.min() > 100 - 5 * 8.7
+    assert drawn.max() < 100 + 5 * 8.7
+
+
+def test_nothing_to_sample() -> None:
+    positive, negative = sample_balanced(torch.zeros(0, dtype=torch.long), 8, 0.5, None)
+    assert len(positive) == len(negative) == 0
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_candidates(count: int) -> None:
+    objects = torch.tensor([[0.0, 0, 10, 10]])[:count]
+    ignore = torch.zeros(count, dtype=torch.bool)
+    assert match_boxes(torch.zeros(0, 4), objects, ignore, (0, 0.3), 0.7, True).shape == (0,)

@@ -1,0 +1,164 @@
+"""RoIPool and RoIAlign against naive loops, torchvision's kernels and finite differences."""
+
+import math
+
+import pytest
+import torch
+from torchvision.ops import roi_align as kernel
+
+from sightline.ops.roi import assign_levels, roi_align, roi_pool
+
+
+def naive_align(
+    features: torch.Tensor,
+    box: list[float],
+    stride: int,
+    size: int,
+    ratio: int,
+    aligned: bool,
+    how: str,
+) -> torch.Tensor:
+    """One region of one map [C, H, W], a sample at a time."""
+    x1, y1, x2, y2 = (value / stride - 0.5 * aligned for value in box)
+    across, down = x2 - x1, y2 - y1
+    if not aligned:
+        across, down = max(across, 1.0), max(down, 1.0)
+    per_y = ratio or math.ceil(down / size)
+    per_x = ratio or math.ceil(across / size)
+    pooled = torch.zeros(len(features), size, size, dtype=features.dtype)
+    for row in range(size):
+        for column in range(size):
+            samples = [
+                sample(
+                    features,
+                    y1 + (row + (i + 0.5) / per_y) * down / size,
+                    x1 + (column + (j + 0.5) / per_x) * across / size,
+                )
+                for i in range(per_y)
+                for j in range(per_x)
+            ]
+            stacked = torch.stack(samples)
+            pooled[:, row, column] = stacked.mean(0) if how == "mean" else stacked.amax(0)
+    return pooled
+
+
+def sample(features: torch.Tensor, y: float, x: float) -> torch.Tensor:
+    _, height, width = features.shape
+    if y < -1 or y > height or x < -1 or x > width:
+        return torch.zeros(len(features), dtype=features.dtype)
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    v, u = y - top, x - left
+    return (
+        features[:, top, left] * (1 - v) * (1 - u)
+        + features[:, top, right] * (1 - v) * u
+        + features[:, bottom, left] * v * (1 - u)
+        + features[:, bottom, right] * v * u
+    )
+
+
+BOXES = [
+    [3.3, 2.1, 21.7, 17.9],
+    [-6.0, -5.0, 9.0, 30.0],
+    [10.0, 10.0, 10.5, 10.2],
+    [25, 20, 70, 60],
+]
+
+
+@pytest.mark.parametrize("how", ["mean", "max"])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+def test_align_equals_the_naive_loop(ratio: int, aligned: bool, how: str) -> None:
+    features = torch.randn(2, 3, 8, 10, dtype=torch.float64)
+    boxes = torch.tensor(BOXES, dtype=torch.float64)
+    index = torch.tensor([0, 1, 1, 0])
+    found = roi_align([features], boxes, index, [4], 3, ratio, aligned, how)  # type: ignore[arg-type]
+    for row, box in enumerate(BOXES):
+        expected = naive_align(features[index[row]], box, 4, 3, ratio, aligned, how)
+        torch.testing.assert_close(found[row], expected)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_align_equals_the_kernel(ratio: int, aligned: bool) -> None:
+    features = torch.randn(2, 8, 20, 30)
+    boxes = torch.tensor(BOXES)
+    index = torch.tensor([0, 1, 1, 0])
+    found = roi_align([features], boxes, index, [4], 7, ratio, aligned)
+    indexed = torch.cat([index[:, None].float(), boxes], dim=1)
+    expected = kernel(features, indexed, 7, 1 / 4, ratio, aligned)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+class Align(torch.nn.Module):
+    def forward(
+        self, fine: torch.Tensor, coarse: torch.Tensor, boxes: torch.Tensor
+    ) -> torch.Tensor:
+        index = torch.zeros(len(boxes), dtype=torch.long)
+        return roi_align([fine, coarse], boxes, index, [4, 8], 7)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_the_exported_pyramid_gives_the_same_values() -> None:
+    fine, coarse = torch.randn(1, 4, 64, 64), torch.randn(1, 4, 32, 32)
+    boxes = torch.tensor([[3.0, 4, 60, 70], [0, 0, 250, 250], [10, 10, 10, 10], [5, 5, 120, 90]])
+    eager = Align()(fine, coarse, boxes)
+    graph = torch.export.export(Align(), (fine, coarse, boxes)).module()(fine, coarse, boxes)
+    torch.testing.assert_close(graph, eager, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["mean", "max"])
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_gradients_of_features_and_boxes(aligned: bool, ratio: int, how: str) -> None:
+    """Away from cell lines, where bilinear interpolation has a kink."""
+    features = torch.randn(2, 1, 5, 7, dtype=torch.float64, requires_grad=True)
+    boxes = torch.tensor([[3.31, 2.23, 20.17, 17.71], [5.11, 1.37, 25.29, 19.03]])
+    boxes = boxes.double().requires_grad_()
+
+    def pooled(features: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return roi_align([features], boxes, torch.tensor([0, 1]), [4], 2, ratio, aligned, how)  # type: ignore[arg-type]
+
+    assert torch.autograd.gradcheck(pooled, (features, boxes))
+
+
+def test_gradients_through_a_pyramid() -> None:
+    fine = torch.randn(1, 1, 12, 12, dtype=torch.float64, requires_grad=True)
+    coarse = torch.randn(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
+    boxes = torch.tensor([[3.31, 2.23, 30.17, 27.71], [2.11, 1.37, 160.29, 155.03]])
+    boxes = boxes.double().requires_grad_()
+
+    def pooled(fine: torch.Tensor, coarse: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return roi_align([fine, coarse], boxes, torch.zeros(2).long(), [4, 8], 2)
+
+    assert torch.autograd.gradcheck(pooled, (fine, coarse, boxes))
+
+
+def test_levels_by_hand() -> None:
+    # 224 pixels belong to stride 16; half of it to 8, a quarter to 4, what is smaller too.
+    sides = torch.tensor([20.0, 56, 111, 112, 224, 447, 448, 2000])
+    boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
+    assert assign_levels(boxes, [4, 8, 16, 32]).tolist() == [0, 0, 0, 1, 2, 2, 3, 3]
+
+
+def test_pool_by_hand() -> None:
+    # Cells 0..2 of a 4 x 4 ramp, snapped and cut in 2 x 2 bins: rows {0, 1} and {1, 2}.
+    features = torch.arange(16.0).view(1, 1, 4, 4)
+    found = roi_pool(features, torch.tensor([[0.3, 0.2, 2.2, 1.9]]), torch.tensor([0]), 1, 2)
+    assert found.flatten().tolist() == [5, 6, 9, 10]
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_no_regions_still_give_a_gradient(ratio: int) -> None:
+    features = torch.randn(1, 4, 8, 8, requires_grad=True)
+    none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+    for pooled in (
+        roi_align([features], *none, [4], 7, ratio),
+        roi_pool(features, *none, 4, 7),
+    ):
+        assert pooled.shape == (0, 4, 7, 7)
+        features.grad = None
+        pooled.sum().backward()
+        assert features.grad is not None
+        assert (features.grad == 0).all()
