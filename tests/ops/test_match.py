@@ -67,6 +67,16 @@ def test_ignore_regions_are_no_match_and_no_background() -> None:
     assert (match_boxes(candidates, objects, everything, (0.0, 0.3), 0.7) < 0).all()
 
 
+def test_what_lies_beyond_the_picture_does_not_count_against_an_ignore_region() -> None:
+    # A tenth of the anchor is in the picture, and all of that in the crowd.
+    anchor = torch.tensor([[-9.0, 0, 1, 10]])
+    crowd, ignore = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([True])
+    seen = torch.tensor([[0.0, 0, 1, 10]])
+    assert match_boxes(anchor, crowd, ignore, (0.0, 0.3), 0.7).item() == NEGATIVE
+    found = match_boxes(anchor, crowd, ignore, (0.0, 0.3), 0.7, visible=seen)
+    assert found.item() == NEUTRAL
+
+
 def test_sampling_counts() -> None:
     matches = torch.tensor([0] * 30 + [NEGATIVE] * 100 + [NEUTRAL] * 20)
     positive, negative = sample_balanced(matches, 64, 0.25, seed=1)

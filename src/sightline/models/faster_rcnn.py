@@ -251,6 +251,7 @@ class RPN(nn.Module):
             self.background,
             self.objects_from,
             force_best=True,
+            visible=box_ops.clip(anchors, torch.tensor(scene.size, device=anchors.device)),
         )
 
 

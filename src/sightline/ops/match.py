@@ -49,14 +49,17 @@ def match_boxes(
     positive_from: float,
     force_best: bool = False,
     ignore_from: float = 0.5,
+    visible: Float[Tensor, "A 4"] | None = None,
 ) -> Int[Tensor, " A"]:
     """``match_by_iou`` that honours ignore regions: those are no object's match, and a candidate
-    that would be negative is neutral where one ignore region covers ``ignore_from`` of it."""
+    that would be negative is neutral where one ignore region covers ``ignore_from`` of it, or of
+    what is ``visible`` of it where candidates reach beyond the picture."""
     rows = (~ignore).nonzero().flatten()
     matches = match_by_iou(iou(objects[rows], candidates), negative, positive_from, force_best)
     if len(rows) < len(objects):
         matches = torch.where(matches >= 0, _at(rows, matches), matches)
-        covered = (coverage(candidates, objects[ignore]) >= ignore_from).any(dim=1)
+        seen = candidates if visible is None else visible
+        covered = (coverage(seen, objects[ignore]) >= ignore_from).any(dim=1)
         matches = torch.where(covered & (matches == NEGATIVE), NEUTRAL, matches)
     return matches
 
