@@ -14,25 +14,10 @@ from sightline.checkpoint import (
     enter_folder,
     load_state,
     read_progress,
-    replacing,
     save_state,
 )
 from sightline.errors import SightlineError
 from sightline.optim import Ema, adamw, sgd
-
-
-def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "state.txt"
-    with replacing(path) as beside:
-        beside.write_text("old")
-        assert not path.exists()
-    with pytest.raises(ZeroDivisionError), replacing(path) as beside:
-        beside.write_text(f"ne{1 // 0}")
-    assert path.read_text() == "old"
-    with replacing(path) as beside:
-        beside.write_text("new")
-    assert path.read_text() == "new"
-    assert [file.name for file in path.parent.iterdir()] == ["state.txt"]
 
 
 def net() -> nn.Module:

@@ -20,32 +20,10 @@ from torch.optim import Optimizer
 
 from sightline import distributed
 from sightline.errors import SightlineError
+from sightline.files import replacing
 from sightline.optim import Ema
 
 FORMAT = "sightline.training 1"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside ``path`` to write to; it takes the name ``path`` if no error is raised.
-
-    Both the bytes and the new name are on the disk when the block is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.writing{path.suffix}")
-    yield beside
-    _sync(beside)
-    beside.replace(path)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and need not be
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

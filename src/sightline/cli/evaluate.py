@@ -71,9 +71,9 @@ def evaluate(
     device
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
     """
-    from sightline.checkpoint import replacing
     from sightline.data.folder import open_split
     from sightline.evaluate import answer, check, measure
+    from sightline.files import replacing
 
     check(kind, ious)
     answered = answer(

@@ -63,7 +63,7 @@ def predict(
     """
     if not sources:
         raise SightlineError("give photos, folders or globs to look at")
-    from sightline.checkpoint import replacing
+    from sightline.files import replacing
     from sightline.predict import find_sources, open_model, predict_stream, scene_json
 
     files = [Path(str(source)) for source in find_sources(sources)]
@@ -114,8 +114,8 @@ def _check_apart(out: Path, files: list[Path]) -> None:
 
 def _drawn(stream: "Iterable[Found]", out: Path, classes: "Classes") -> "Iterator[Found]":
     """Each picture drawn into a JPEG of its name; a number follows a name that was taken."""
-    from sightline.checkpoint import replacing
     from sightline.draw import draw
+    from sightline.files import replacing
 
     names: Counter[str] = Counter()
     for found in stream:

@@ -25,6 +25,7 @@ from sightline.data.images import image_size
 from sightline.data.packed import Dataset, Packed, Packer
 from sightline.data.records import field, numbers
 from sightline.errors import SightlineError
+from sightline.files import replacing
 from sightline.ops import masks
 from sightline.types import Classes, Masks, Panoptic, Scene
 
@@ -380,8 +381,6 @@ def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[Re
 
 
 def _write_json(path: Path, document: Record) -> Path:
-    """Beside, then renamed."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(document), encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(document), encoding="utf-8")
     return path

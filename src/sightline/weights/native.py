@@ -1,7 +1,6 @@
 """Our own checkpoints: one safetensors file, the card of the model as JSON in its header."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
+from sightline.files import replacing
 from sightline.models import Card, create
 from sightline.preprocess import Preprocess
 from sightline.types import Classes
@@ -48,15 +48,11 @@ def save(model: nn.Module, path: str | Path) -> None:
         "preprocess": json.dumps(preprocess_of(model).to_json()),
         "tied": json.dumps(tied),
     }
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, beside, metadata)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise SightlineError(f"{path}: cannot be written ({error})") from error
+    with replacing(path) as beside:
+        try:
+            save_file(tensors, beside, metadata)
+        except SafetensorError as error:  # how it reports a full disk
+            raise SightlineError(f"{path}: cannot be written ({error})") from error
 
 
 def read_native(path: Path) -> Weights:
