@@ -46,7 +46,7 @@ class Case:
         return sightline.models.create(self.name, CLASSES, **self.options)
 
     def __str__(self) -> str:
-        return "-".join([self.name, *map(str, self.options.values())])
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
 
 
 class Batch(NamedTuple):
