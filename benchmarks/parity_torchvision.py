@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation
 
 from benchmarks.near_ties import final_flips, proposal_flips
 from sightline import weights
@@ -96,9 +96,7 @@ def random_twin(name: str, photos: Photos, seed: int = 0, **options: Any) -> nn.
     torch.manual_seed(seed)
     builder = getattr(torchvision.models.detection, name)
     model: Any = builder(weights=None, weights_backbone=None, **options).eval()
-    for key, parameter in model.named_parameters():
-        if key.endswith("bn3.weight"):  # small, as in trained residual networks: else the noise of
-            nn.init.uniform_(parameter, 0.1, 0.5)  # float32 doubles in every stage
+    tame(model)
     gather_statistics(model, model, photos)
     if name != "fasterrcnn_resnet50_fpn_v2":  # trained with frozen BatchNorm
         freeze(model.backbone.body, eps=RELEASES[name].trained_eps)
@@ -108,7 +106,7 @@ def random_twin(name: str, photos: Photos, seed: int = 0, **options: Any) -> nn.
     fit_last_layer(head.bbox_pred, hidden, mean=0.0, std=0.3)
     gather_statistics(model.roi_heads, model, photos)
     hidden = inputs_of(last.cls_score, model, photos)
-    fit_last_layer(last.cls_score, hidden, mean=0.0, std=1.5)
+    fit_last_layer(last.cls_score, hidden, mean=0.0, std=2.5)
     fit_last_layer(last.bbox_pred, hidden, mean=0.0, std=0.5)
     with torch.no_grad():
         last.cls_score.bias[0] += 3.0  # most regions are background
@@ -116,6 +114,24 @@ def random_twin(name: str, photos: Photos, seed: int = 0, **options: Any) -> nn.
         last.cls_score.weight[gaps] = 0.0  # never seen in training, so never likely
         last.cls_score.bias[gaps] = -30.0
     return model
+
+
+@torch.no_grad()
+def tame(model: nn.Module) -> None:
+    """Random weights that behave as trained ones where default ones do not.
+
+    Residual branches add little, else the noise of float32 doubles in every stage. MobileNet's
+    curved activations work far from zero and its gates stay half open, else pale photos fade out
+    and bright ones blow up block by block, a hundredfold between them.
+    """
+    mobile = any(isinstance(module, SqueezeExcitation) for module in model.modules())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            gain = (2.0, 4.0) if mobile else (0.1, 0.5) if name.endswith("bn3") else (0.5, 1.0)
+            nn.init.uniform_(module.weight, *gain)
+            nn.init.normal_(module.bias, std=0.1)
+        elif isinstance(module, SqueezeExcitation):
+            module.fc2.weight *= 0.1
 
 
 def categories(name: str) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -230,6 +231,46 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
         loop.train(tiny.recipe(tmp_path, hungry))
 
 
+def test_fine_tuning_starts_from_weights(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says what it took from them; a run that goes on does not ask for them again."""
+    source = tmp_path / "source.safetensors"
+    source.write_bytes((undisturbed / "best.safetensors").read_bytes())
+    run = tmp_path / "run"
+    loop.train(tiny.recipe(run, lr=1e-12, passes=1, weights=str(source), ema=0.0))
+    told = capsys.readouterr().out
+    assert f"weights from {source}:" in told
+    assert "loaded" in told
+    first, given = load_file(run / "model.safetensors"), load_file(source)
+    torch.testing.assert_close(first["head.weight"], given["head.weight"])
+    source.unlink()
+    (run / "model.safetensors").unlink()
+    progress = checkpoint.read_progress(run / "last.safetensors")
+    assert progress["ended"] == "1 passes"
+    loop.train(tiny.recipe(run, lr=1e-12, passes=1, weights=str(source), ema=0.0))
+
+
+def test_bf16_trains(undisturbed: Path, tmp_path: Path) -> None:
+    """The same run in bfloat16: eight bits of mantissa, so the loss agrees to a few hundredths."""
+    loop.train(tiny.recipe(tmp_path, ema=0.9, bf16=True))
+    for full, half in zip(lines(undisturbed), lines(tmp_path), strict=True):
+        if "lr" in full:
+            assert half["loss"] == pytest.approx(full["loss"], rel=0.1)
+    assert load_file(tmp_path / "model.safetensors")["head.weight"].dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_the_dense_part_can_be_compiled(tmp_path: Path) -> None:
+    loop.train(tiny.recipe(tmp_path / "plain", plain, passes=1))
+    loop.train(tiny.recipe(tmp_path / "fast", plain, passes=1, compile=True))
+    one, other = (load_file(tmp_path / each / "model.safetensors") for each in ("plain", "fast"))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=0, atol=1e-4)
+
+
 def test_stops_early(tmp_path: Path) -> None:
     """With a learning rate of almost nothing, no validation is better than the first."""
     result = loop.train(tiny.recipe(tmp_path, plain, lr=1e-12, passes=9, patience=2))
@@ -313,6 +354,20 @@ def test_parts_leave_no_other_trace(tmp_path: Path) -> None:
     assert run.model.backbone[1].num_batches_tracked == 2
 
 
+def in_two(work: Callable[[int, int, Path], None], port: int, folder: Path) -> None:
+    """Run it in two processes, forked, so that nothing is imported a second time."""
+    fork = multiprocessing.get_context("fork")
+    started = [fork.Process(target=work, args=(rank, port, folder)) for rank in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=120)
+    codes = [process.exitcode for process in started]
+    for process in started:
+        process.kill()
+    assert codes == [0, 0]
+
+
 def _one_of_two(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)  # a forked process cannot use its parent's
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -326,18 +381,37 @@ def _one_of_two(rank: int, port: int, folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_two_processes_are_one(tmp_path: Path, free_port: int) -> None:
     """Half the batch each, whole or in two parts."""
-    fork = multiprocessing.get_context("fork")  # no second import of everything
-    started = [
-        fork.Process(target=_one_of_two, args=(rank, free_port, tmp_path)) for rank in range(2)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(timeout=60)
-        assert process.exitcode == 0
+    in_two(_one_of_two, free_port, tmp_path)
     alone = step(tiny.recipe(tmp_path, plain, batch=8))
     for name in ("0-1.pt", "1-1.pt", "0-2.pt", "1-2.pt"):
         agree(alone, torch.load(tmp_path / name, weights_only=True))
+
+
+def _train_as_one_of_two(rank: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(place, WORLD_SIZE="2", RANK=str(rank))
+    sys.modules["hotcoco"] = None  # type: ignore[assignment]  # its threads were not forked
+    loop.train(tiny.recipe(folder, plain, ema=0.9))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_run_of_two_processes_is_a_run_of_one(tmp_path: Path, free_port: int) -> None:
+    """The whole loop: one log, one set of files, the numbers of one process."""
+    in_two(_train_as_one_of_two, free_port, tmp_path / "two")
+    loop.train(tiny.recipe(tmp_path / "one", plain, ema=0.9))
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert len(one) == len(two)
+    for first, second in zip(one, two, strict=True):
+        assert first["loss" if "lr" in first else "train"] == pytest.approx(
+            second["loss" if "lr" in second else "train"], abs=1e-4
+        )
+    for first, second in zip(one, two, strict=True):
+        assert first.get("val") == pytest.approx(second.get("val"), abs=1e-3, nan_ok=True)
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-4)
 
 
 @pytest.fixture

@@ -94,7 +94,9 @@ class Tiny(nn.Module):
 
     def losses(self, outputs: Outputs, images: Images, targets: list[Scene]) -> dict[str, Loss]:
         objects, sides = [], []
-        for logits, maps, scene in zip(*outputs, targets, strict=True):
+        for logits, maps, scene in zip(
+            outputs.logits.float(), outputs.sides.float(), targets, strict=True
+        ):
             true, side = torch.zeros_like(logits), torch.zeros_like(logits)
             things = scene.things
             column, row = (things.boxes[:, :2] / CELL).long().clamp(max=3).unbind(1)

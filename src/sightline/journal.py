@@ -151,6 +151,9 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self.__exit__()
+        # The loader's workers may die of the same signal, for which PyTorch would raise an error
+        # wherever the loop happens to be.
+        self._before = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
 
     def check(self, everywhere: bool = True) -> None:
         """Where the run can be saved.

