@@ -252,11 +252,13 @@ def test_fine_tuning_starts_from_weights(
 
 
 def test_bf16_trains(undisturbed: Path, tmp_path: Path) -> None:
-    """The same run in bfloat16: eight bits of mantissa, so the loss agrees to a few hundredths."""
+    """Eight bits of mantissa: the first steps' loss agrees to a few hundredths, the weights are
+    kept in full precision, and so are the answers that are measured."""
     loop.train(tiny.recipe(tmp_path, ema=0.9, bf16=True))
-    for full, half in zip(lines(undisturbed), lines(tmp_path), strict=True):
-        if "lr" in full:
-            assert half["loss"] == pytest.approx(full["loss"], rel=0.1)
+    full, half = lines(undisturbed), lines(tmp_path)
+    assert half[0]["loss"] != full[0]["loss"]
+    assert half[0]["loss"] == pytest.approx(full[0]["loss"], rel=0.03)
+    assert half[-1]["train"]["loss"] < 0.7 * half[3]["train"]["loss"]
     assert load_file(tmp_path / "model.safetensors")["head.weight"].dtype == torch.float32
 
 

@@ -374,13 +374,12 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
 
 
 def measure_batch(run: Run, batch: Batch) -> tuple[dict[str, Loss], list[Scene]]:
-    """Losses and answers from one run of the dense part."""
+    """Losses and answers from one run of the dense part, in full precision: as it is evaluated."""
     images = batch.images.to(run.device)
     targets = [scene.to(run.device) for scene in batch.targets]
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.settings.bf16):
-        outputs = run.model.outputs(images)
-        losses: dict[str, Loss] = run.model.losses(outputs, images, targets)
-        selected = run.model.select(outputs, images)
+    outputs = run.model.outputs(images)
+    losses: dict[str, Loss] = run.model.losses(outputs, images, targets)
+    selected = run.model.select(outputs, images)
     return losses, [scene.to("cpu") for scene in run.model.describe(selected, batch.placements)]
 
 
