@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sightline.backbones import create_backbone, split
+from sightline.backbones.create import one_line_errors
 from sightline.errors import SightlineError
 from sightline.layers.norm import FrozenBatchNorm, freeze_batchnorm
 
@@ -108,6 +109,17 @@ def test_mistakes_are_one_line(arguments, message):
     with pytest.raises(SightlineError, match=message) as caught:
         create_backbone(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_offline_is_one_line():
+    with (
+        pytest.raises(
+            SightlineError, match=r"cannot be downloaded \(no such host\); go online"
+        ) as hit,
+        one_line_errors("resnet18"),
+    ):
+        raise FileNotFoundError("no such host.\nand a page of advice")
+    assert "\n" not in str(hit.value)
 
 
 def test_resnet_cut_in_two_is_the_whole():

@@ -102,13 +102,19 @@ def one_line_errors(name: str) -> Iterator[None]:
     hub.setLevel(logging.CRITICAL)
     try:
         yield
-    except (OSError, RuntimeError) as error:  # timm: RuntimeError for weights it does not know
-        reason = str(error).split("\n")[0].rstrip(".")
+    except OSError as error:
         raise SightlineError(
-            f"backbone {name!r}: {reason} (pretrained=False starts from random weights)"
+            f"the pretrained weights of backbone {name!r} cannot be downloaded "
+            f"({_first_line(error)}); go online once, or start from random ones (pretrained=False)"
         ) from error
+    except RuntimeError as error:  # timm's word for weights or forms it does not have
+        raise SightlineError(f"backbone {name!r}: {_first_line(error)}") from error
     finally:
         hub.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".")
 
 
 def _from_timm(
