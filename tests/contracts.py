@@ -64,7 +64,7 @@ def pictures() -> tuple[list[Tensor], list[Scene]]:
     drawn, scenes = [], []
     for (height, width), boxes, labels in found:
         picture = torch.full((3, height, width), 128, dtype=torch.uint8)
-        semantic = torch.full((height, width), 3, dtype=torch.uint8)
+        semantic = torch.full((height, width), 3)
         for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
             picture[:, y1:y2, x1:x2] = torch.tensor(COLOURS[label], dtype=torch.uint8)[
                 :, None, None
@@ -178,7 +178,7 @@ def assert_ignore_regions_teach_nothing(case: Case) -> None:
         boxes=torch.tensor([[0.0, 0.0, width, height]]),
         ignore=torch.tensor([True]),
     )
-    unlabelled = torch.full((height, width), 255, dtype=torch.uint8)
+    unlabelled = torch.full((height, width), 255)
     batch = batch_of(
         case, model, drawn[:1], [replace(scenes[0], things=whole, semantic=unlabelled)]
     )

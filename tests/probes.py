@@ -202,7 +202,7 @@ class LabelMap(nn.Module):
         for logits, place in zip(selected, placements, strict=True):
             inside = logits[None, :, : place.size[0], : place.size[1]]
             labels = F.interpolate(inside, size=place.original, mode="bilinear").argmax(1)[0]
-            scenes.append(Scene(place.original, semantic=labels.to(torch.uint8)))
+            scenes.append(Scene(place.original, semantic=labels))
         return scenes
 
 
