@@ -141,14 +141,18 @@ def categories(name: str) -> list[str]:
 
 @torch.no_grad()
 def inputs_of(layer: nn.Module, model: nn.Module, photos: Photos) -> Tensor:
-    """What the layer is given on the photos, a row each, of each photo some ten thousand."""
+    """What the layer is given on the photos, a row each, at most some ten thousand at a time."""
     seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+
+    def keep(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        rows = inputs[0].movedim(1, -1).flatten(0, -2)
+        seen.append(rows[:: max(1, len(rows) // 10_000)].clone())
+
+    hook = layer.register_forward_hook(keep)
     for photo in photos:
         model([photo / 255])
     hook.remove()
-    rows = torch.cat([x.movedim(1, -1).flatten(0, -2) for x in seen])
-    return rows[:: max(1, len(rows) // (10_000 * len(photos)))]
+    return torch.cat(seen)
 
 
 @torch.no_grad()
