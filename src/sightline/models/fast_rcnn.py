@@ -9,7 +9,7 @@ Letters: B pictures, R regions a picture, S regions sampled from all pictures, C
 a picture, K = C or 1 sets of deltas.
 
 Original / ours. Loss of the shifts: smooth L1 with beta 1 on deltas normalised by their statistics
-/ beta 1/9 on deltas weighted (10, 10, 5, 5), the same up to a constant. Bottom of the negatives'
+/ beta 1/9 on deltas weighted (10, 10, 5, 5) (so the same scale). Bottom of the negatives'
 IoU range: 0.1 / 0.1 here, 0 in Faster R-CNN. Image pyramids and truncated SVD: left out, the paper
 itself finds one scale enough. True boxes join the proposals, as in its public code.
 """
