@@ -278,6 +278,8 @@ def faster_rcnn(
     samples: int = 512,
     candidates: int = 1000,
     proposals: int = 1000,
+    training_candidates: int = 2000,
+    training_proposals: int = 2000,
     rpn_score: float = 0.0,
     short: int = 800,
     long: int = 1333,
@@ -289,7 +291,8 @@ def faster_rcnn(
     ``norm_eps`` in its denominators. ``even_anchors`` lays the anchors as torchvision does. The
     pyramid has ``channels``, the box head two layers of ``hidden`` units.
     ``samples`` regions a picture train the second stage; ``candidates`` anchors a level and
-    ``proposals`` a picture are kept at test time, those scored below ``rpn_score`` dropped.
+    ``proposals`` a picture are kept at test time, those scored below ``rpn_score`` dropped;
+    ``training_candidates`` and ``training_proposals`` are kept in training.
     """
     body = create_backbone(
         backbone, pretrained=pretrained, frozen_norm=freeze_norm, norm_eps=norm_eps
@@ -305,6 +308,7 @@ def faster_rcnn(
             rounded=even_anchors,
             objectness=objectness,
             amount=Amount(candidates, proposals),
+            training_amount=Amount(training_candidates, training_proposals),
             score=rpn_score,
         ),
         box_head=BoxHead(
