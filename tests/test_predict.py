@@ -1,6 +1,7 @@
 """Finding things in pictures of every kind and number."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,31 @@ def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
         ("*.jpg", r"no picture matches .*\*.jpg"),
         ("empty", r"no picture in .*empty; those in its folders: .*empty/\*\*/\*.jpg"),
         ("notes.txt", "cannot read .*notes.txt as a picture"),
+        ("a" * 300, "cannot read .*aaa: File name too long"),
     ],
 )
 def test_a_source_without_pictures(folder: Path, source: str, told: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(SightlineError, match=told):
         predict(Bright(), folder / source)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("source", [None, [None], [7]])
+def test_what_is_no_source(source: Any) -> None:
+    with pytest.raises(SightlineError, match=r"(NoneType|int) is no source: give files"):
+        predict(Bright(), source)
+
+
+def test_an_opened_image_that_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "short.jpg"
+    save_picture(path, torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8))
+    path.write_bytes(path.read_bytes()[:-800])
+    with (
+        Image.open(path) as image,
+        pytest.raises(SightlineError, match=r"cannot read .*short.jpg as a picture: .*truncated"),
+    ):
+        predict(Bright(), image)
 
 
 def test_nothing_in_nothing_out() -> None:
@@ -179,6 +199,10 @@ def test_settings_that_make_no_sense() -> None:
         ({"score": 2.0}, "score must lie in 0..1, not 2"),
         ({"top": 0}, "top must be 1 or more, not 0"),
         ({"top": 3, "least_background": 3}, "exclude one another"),
+        ({"per_class_score": {"red": 0.5}, "least_background": 3}, "exclude one another"),
+        ({"per_class_score": {"red": 0.5}, "top": 0}, "top must be 1 or more, not 0"),
+        ({"batch": 0}, "batch must be 1 or more, not 0"),
+        ({"batch": -1}, "batch must be 1 or more, not -1"),
     ]:
         with pytest.raises(SightlineError, match=told):
             predict(model, RED, **settings)  # type: ignore[arg-type]
@@ -203,6 +227,24 @@ def test_per_class_scores(tmp_path: Path) -> None:
         json.dumps({"iou": 0.5, "classes": {"green": {"score": 0.2}, "red": {"score": 0.5}}})
     )
     assert found(predict(model, MIXED, per_class_score=file)[0]) == {"green": 1.0, "blue": 0.4}
+
+
+def test_top_counts_what_is_above_the_thresholds() -> None:
+    """Green and then blue are scored best, but green does not reach its own threshold."""
+    model, chosen = Bright(), {"green": 1.0, "blue": 0.2, "red": 0.1}
+    assert found(predict(model, MIXED, per_class_score=chosen)[0]) == {"blue": 0.4, "red": 0.2}
+    assert found(predict(model, MIXED, per_class_score=chosen, top=1)[0]) == {"blue": 0.4}
+    model.selection = replace(model.selection, top=1)
+    assert found(predict(model, MIXED, per_class_score=chosen, top=3)[0]) == {
+        "blue": 0.4,
+        "red": 0.2,
+    }
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_threshold_that_is_no_number() -> None:
+    with pytest.raises(SightlineError, match=r"red must be a number in 0..1, not 'high'"):
+        thresholds({"red": "high"}, COLOURS, 0.05)  # type: ignore[dict-item]
 
 
 def test_files_of_scores_that_are_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from sightline import weights
 from sightline.data.images import SUFFIXES, from_pillow, read_image
 from sightline.errors import SightlineError
+from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float, UInt8
@@ -57,10 +59,10 @@ def predict(
         score: things scored higher are given, 0..1; left out: as the model is set.
         per_class_score: a threshold for each class by name, or the JSON file that ``sightline
             evaluate --choose-scores`` wrote. Classes that are not in it keep ``score``.
-        top: at most so many things a picture, the best scored.
+        top: at most so many things a picture, the best scored of those above their threshold.
         least_background: instead, so many things a picture that look least like background, each
-            scored 1 - P(background).
-        batch: pictures of one shape that go through the model together.
+            scored 1 - P(background); not with ``per_class_score``.
+        batch: pictures of one shape that go through the model together, 1 or more.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
 
     Raises:
@@ -97,17 +99,39 @@ def predict_stream(
         on_error: is told of each picture that cannot be read, and the others go on; left out, the
             first one raises.
     """
+    _positive(batch, "batch")
+    if per_class_score is not None and least_background is not None:
+        raise SightlineError("per-class-score and least-background exclude one another: give one")
     model = open_model(model, device)
-    least = None
+    least, kept = None, top
     if per_class_score is not None:
         least = thresholds(per_class_score, model.card.classes, _score_of(model, score))
         score = float(least.min()) if hasattr(model, "selection") else None
+        kept = _before_thresholds(model, top)
     pictures = _read_ahead(find_sources(sources), 2 * _WINDOW * batch, on_error)
     while window := list(islice(pictures, _WINDOW * batch)):
-        with choosing(model, score, top, least_background):
+        with choosing(model, score, kept, least_background):
             window_found = _find(model, window, batch)
         for found in window_found:
-            yield found if least is None else found._replace(scene=above(found.scene, least))
+            if least is not None:
+                found = found._replace(scene=_best(above(found.scene, least), top))
+            yield found
+
+
+def _before_thresholds(model: Any, top: int | None) -> int | None:
+    """How many things a model is to give so that ``top`` of them may be left by the thresholds."""
+    if top is None or not hasattr(model, "selection"):
+        return top
+    return max(_positive(top, "top"), model.selection.top)
+
+
+def _best(scene: Scene, top: int | None) -> Scene:
+    """The best scored things, at most so many."""
+    if top is None:
+        return scene
+    assert scene.things.scores is not None
+    order = scene.things.scores.argsort(descending=True, stable=True)
+    return replace(scene, things=scene.things[order[:top]])
 
 
 def open_model(model: Any, device: str | torch.device | None = None) -> Any:
@@ -162,6 +186,8 @@ def choosing(
 
 
 def _within(value: float, name: str) -> float:
+    if not isinstance(value, Real):
+        raise SightlineError(f"{name} must be a number in 0..1, not {value!r}")
     if not 0 <= value <= 1:
         raise SightlineError(f"{name} must lie in 0..1, not {value:g}")
     return value
@@ -189,7 +215,7 @@ def thresholds(
             f"{where}: the model has no class {unknown[0]}; it knows {', '.join(classes.names)}"
         )
     scores = [_within(chosen.get(name, others), f"{where}: {name}") for name in classes.names]
-    return torch.tensor(scores)
+    return torch.tensor(scores, dtype=torch.float32)
 
 
 def _read_scores(path: Path) -> dict[str, float]:
@@ -215,18 +241,31 @@ def find_sources(sources: Source | Iterable[Source]) -> Iterator[Source]:
     """Folders and globs replaced by the picture files in them, sorted by name.
 
     Raises:
-        SightlineError: a path that does not exist, or a folder or glob without a picture.
+        SightlineError: a path that does not exist or cannot be looked at, a folder or glob without
+            a picture, or what is neither a path nor a picture.
     """
     if isinstance(sources, str | Path):
         yield from _files(str(sources))
     elif isinstance(sources, np.ndarray | Tensor | Image.Image):
         yield sources
-    else:
+    elif isinstance(sources, Iterable):
         for source in sources:
             yield from find_sources(source)
+    else:
+        raise SightlineError(
+            f"{type(sources).__name__} is no source: give files, folders, globs, arrays, tensors "
+            "or Pillow images"
+        )
 
 
-def _files(source: str) -> Iterator[Path]:
+def _files(source: str) -> list[Path]:
+    try:
+        return _existing(source)
+    except OSError as error:
+        raise SightlineError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _existing(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if _is_picture(file))
@@ -234,17 +273,16 @@ def _files(source: str) -> Iterator[Path]:
             raise SightlineError(
                 f"no picture in {path}; those in its folders: '{path / '**' / '*.jpg'}'"
             )
-        yield from found
-    elif path.exists():
-        yield path
-    elif glob.has_magic(source):
+        return found
+    if path.exists():
+        return [path]
+    if glob.has_magic(source):
         matches = sorted(map(Path, glob.glob(source, recursive=True)))  # noqa: PTH207, any root
         found = [file for file in matches if _is_picture(file)]
         if not found:
             raise SightlineError(f"no picture matches {source}")
-        yield from found
-    else:
-        raise SightlineError(f"no such file or folder: {source}")
+        return found
+    raise SightlineError(f"no such file or folder: {source}")
 
 
 def _is_picture(path: Path) -> bool:
@@ -283,8 +321,17 @@ def _read(source: Source) -> tuple[str, Tensor]:
     if isinstance(source, str | Path):
         return str(source), read_image(source)
     if isinstance(source, Image.Image):
-        return "", from_pillow(source)
+        return "", _from_image(source)
     return "", _from_array(source)
+
+
+def _from_image(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """An image that was opened from a file is read from it only now."""
+    try:
+        return from_pillow(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        name = getattr(image, "filename", "") or "a Pillow image"
+        raise SightlineError(f"cannot read {name} as a picture: {error}") from error
 
 
 def _from_array(values: NDArray[Any] | Tensor) -> UInt8[Tensor, "3 H W"]:
@@ -366,9 +413,7 @@ def coco_results(scene: Scene, classes: Classes, image_id: int | str) -> list[di
     columns: dict[str, list[Any]] = {
         "image_id": [image_id] * len(things),
         "category_id": [classes.ids[label] for label in things.labels.tolist()],
-        "bbox": torch.cat(
-            [things.boxes[:, :2], things.boxes[:, 2:] - things.boxes[:, :2]], 1
-        ).tolist(),
+        "bbox": box_ops.to_xywh(things.boxes).tolist(),
         "score": things.scores.tolist(),
     }
     columns |= _masks_and_keypoints(scene, flat=True)

@@ -96,6 +96,7 @@ def test_chosen_scores(model: str, photos: Path, tmp_path: Path) -> None:
         (["PHOTOS", "--out", "PHOTOS"], "is the folder of the photos"),
         (["PHOTOS", "--out", "PHOTOS/dark.png"], "is a file, not a folder"),
         (["PHOTOS", "--top", "0"], "top must be 1 or more"),
+        (["PHOTOS", "--batch", "0"], "batch must be 1 or more, not 0"),
         (["PHOTOS", "--per-class-score", "PHOTOS/none.json"], "cannot read"),
         (["PHOTOS", "--device", "cuda:77"], "cannot use device cuda:77"),
     ],
