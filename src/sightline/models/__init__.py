@@ -1,6 +1,7 @@
 """One file a paper. ``create`` builds a model by name and gives it a card, which a checkpoint
 keeps."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -41,7 +42,7 @@ def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) ->
     ``pretrained``: once built, the weights are the model's own.
 
     Raises:
-        SightlineError: an unknown model or option.
+        SightlineError: an unknown model or option, or classes that are none.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=1)
@@ -63,9 +64,19 @@ def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) ->
 
 
 def as_classes(classes: int | Sequence[str] | Classes) -> Classes:
-    """A number becomes ``class 0``, ``class 1``, ..."""
-    if isinstance(classes, Classes):
-        return classes
+    """A number becomes ``class 0``, ``class 1``, ...
+
+    Raises:
+        SightlineError: no class at all, one name twice, or a name where a list of names is wanted.
+    """
+    if isinstance(classes, str):
+        raise SightlineError(f"classes must be a list of names or their number, not {classes!r}")
     if isinstance(classes, int):
-        return Classes(tuple(f"class {number}" for number in range(classes)))
-    return Classes(tuple(classes))
+        classes = [f"class {number}" for number in range(classes)]
+    meaning = classes if isinstance(classes, Classes) else Classes(tuple(classes))
+    if len(meaning) + len(meaning.stuff) == 0:
+        raise SightlineError("a model needs one class or more")
+    twice = [name for name, times in Counter(meaning.names).items() if times > 1]
+    if twice:
+        raise SightlineError(f"the class {twice[0]!r} is named twice")
+    return meaning

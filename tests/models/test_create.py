@@ -1,0 +1,32 @@
+"""What ``create`` takes for classes."""
+
+from typing import Any
+
+import pytest
+
+from sightline.errors import SightlineError
+from sightline.models import as_classes
+from sightline.types import Classes
+
+
+def test_a_number_a_list_or_classes() -> None:
+    assert as_classes(2).names == ("class 0", "class 1")
+    assert as_classes(["cat", "dog"]).ids == (0, 1)
+    stuff = Classes((), stuff=("sky",))
+    assert as_classes(stuff) is stuff
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ("cat", "classes must be a list of names or their number, not 'cat'"),
+        (0, "a model needs one class or more"),
+        (-1, "a model needs one class or more"),
+        ([], "a model needs one class or more"),
+        (["cat", "dog", "cat"], "the class 'cat' is named twice"),
+        (Classes(("cat", "cat")), "the class 'cat' is named twice"),
+    ],
+)
+def test_what_are_no_classes(classes: Any, told: str) -> None:
+    with pytest.raises(SightlineError, match=told):
+        as_classes(classes)
