@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import sightline.models
 from sightline import weights
 from sightline.cli import main
+from sightline.cli.predict import _summarise
+from sightline.types import Classes, Instances, Scene
 from tests.bright import Bright, picture, save_picture
 
 
@@ -64,6 +67,28 @@ def test_drawn_photos_and_coco_results(model: str, photos: Path, tmp_path: Path)
         assert image.size == (30, 20)
     (row,) = json.loads(results.read_text())
     assert (row["image_id"], row["category_id"], row["bbox"]) == (123, 3, [2, 3, 10, 6])
+
+
+def test_no_drawing_replaces_another(model: str, photos: Path, tmp_path: Path) -> None:
+    """The second a would take the name that a-2 has."""
+    names = ["a-2.png", "a.png", "a.bmp", "a.gif"]
+    for name in names:
+        save_picture(photos / name, picture())
+    out = tmp_path / "drawn"
+    given = [str(photos / name) for name in names]
+    assert main(["predict", model, *given, "--out", str(out)]) == 0
+    drawn = sorted(p.name for p in out.iterdir())
+    assert drawn == ["a-2.jpg", "a-3.jpg", "a-4.jpg", "a.jpg"]
+
+
+def test_brackets_in_the_name_of_a_class_are_no_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    things = Instances(torch.zeros(1, 4), torch.tensor([0]), torch.tensor([0.5]))
+    _summarise([Scene((4, 4), things)], Classes(("cup [red]",)), 1.0, [tmp_path / "[x].json"])
+    told = capsys.readouterr().out
+    assert "cup [red]" in told
+    assert "[x].json" in told
 
 
 def test_unreadable_photos_are_told_the_rest_is_done_and_the_exit_code_is_2(

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,25 +114,30 @@ def _check_apart(out: Path, files: list[Path]) -> None:
 
 
 def _drawn(stream: "Iterable[Found]", out: Path, classes: "Classes") -> "Iterator[Found]":
-    """Each picture drawn into a JPEG of its name; a number follows a name that was taken."""
+    """Each picture drawn into a JPEG of its name; a number follows a name that was taken, by a
+    picture of this run."""
     from sightline.draw import draw
     from sightline.files import replacing
 
-    names: Counter[str] = Counter()
+    taken: set[str] = set()
     for found in stream:
-        stem = Path(found.scene.path).stem
-        names[stem] += 1
-        name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"
+        name = _untaken(Path(found.scene.path).stem, taken)
+        taken.add(name)
         with replacing(out / f"{name}.jpg") as beside:
             draw(found.picture, found.scene, classes).save(beside, quality=92)
         yield found
+
+
+def _untaken(stem: str, taken: set[str]) -> str:
+    numbered = (f"{stem}-{number}" for number in count(2))
+    return next(name for name in chain([stem], numbered) if name not in taken)
 
 
 def _shown(stream: "Iterable[Found]", classes: "Classes") -> "Iterator[Found]":
     """A line for each picture as it is done: its things, counted by class."""
     for found in stream:
         names = [classes.names[label] for label in found.scene.things.labels.tolist()]
-        counts = [f"{count} {name}" for name, count in Counter(names).most_common()]
+        counts = [f"{number} {name}" for name, number in Counter(names).most_common()]
         print(f"{found.scene.path}: {', '.join(counts) or 'nothing'}")
         yield found
 
@@ -150,6 +156,7 @@ def _summarise(
     scenes: "list[Scene]", classes: "Classes", seconds: float, written: list[Path | None]
 ) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     scores: dict[int, list[float]] = {}
@@ -161,7 +168,7 @@ def _summarise(
     table = Table("class", "found", "mean score")
     for label, values in sorted(scores.items()):
         mean = sum(values) / len(values)
-        table.add_row(classes.names[label], str(len(values)), f"{mean:.2f}")
+        table.add_row(escape(classes.names[label]), str(len(values)), f"{mean:.2f}")
     console = Console(highlight=False, soft_wrap=True)
     if scores:
         console.print(table)
