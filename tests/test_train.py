@@ -207,6 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, accumulate: int
     with pytest.raises(SightlineError, match=r"step \d+: the loss is not finite .*side nan") as e:
         loop.train(recipe)
     assert "7.png" in str(e.value)
+    assert str(e.value).endswith("with another --out")  # the same folder refuses a changed recipe
     assert str(e.value).count(".png") <= 4 // accumulate
     last = load_file(tmp_path / "last.safetensors")
     assert last
@@ -226,7 +227,7 @@ def hungry(classes: Classes) -> tiny.Tiny:
 
 def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
     with pytest.raises(
-        SightlineError, match=r"out of memory with --batch 4 --accumulate 1: double"
+        SightlineError, match=r"out of memory with --batch 4 --accumulate 1: .*, with another --out"
     ):
         loop.train(tiny.recipe(tmp_path, hungry))
 
@@ -284,6 +285,25 @@ def test_validates_every_other_pass_and_the_last(tmp_path: Path) -> None:
     loop.train(tiny.recipe(tmp_path, evaluate_every=2))
     passes = [record for record in lines(tmp_path) if "val" in record]
     assert [bool(record["val"]) for record in passes] == [False, True, True]
+
+
+def test_a_validation_cut_short_by_ctrl_c_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal ended the loader's workers, and with them the loader."""
+    stop, given = loop.StopRequest(), loop.eval_loader
+
+    def ended(*values: Any, **named: Any) -> Any:
+        yield next(iter(given(*values, **named)))
+        stop.asked = True
+        raise RuntimeError("DataLoader worker is killed by signal")
+
+    run = loop.begin(
+        tiny.recipe(tmp_path), torch.device("cpu"), loop.Progress(), loop.Journal(None)
+    )
+    monkeypatch.setattr(loop, "eval_loader", ended)
+    with pytest.raises(loop.Stopped):
+        loop.validate(run, stop)
 
 
 def no_val() -> tiny.Splits:

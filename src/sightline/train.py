@@ -299,7 +299,8 @@ def _refuse(run: Run, what: str, paths: list[str]) -> None:
     everywhere = [path for process in distributed.gathered(paths) for path in process]
     raise SightlineError(
         f"step {run.progress.step + 1}: {what} on {', '.join(everywhere)}; the last checkpoint is "
-        "as it was. Look at these pictures and their labels, or lower --lr, or set --clip"
+        "as it was. Look at these pictures and their labels, or lower --lr or set --clip, "
+        "with another --out"
     )
 
 
@@ -370,6 +371,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
                 sums[name] = sums.get(name, 0) + torch.stack(loss).double().cpu()
             answers |= dict(zip(batch.indices, found, strict=True))
             stop.check(everywhere=False)
+    stop.check(everywhere=False)  # the Ctrl-C may have ended the loader before its last picture
     return _numbers(data, distributed.gathered((sums, answers)))
 
 
@@ -470,7 +472,8 @@ def _memory_explained(settings: "Settings") -> Iterator[None]:
             raise
         raise SightlineError(
             f"out of memory with --batch {settings.batch} --accumulate {settings.accumulate}: "
-            "double --accumulate for the same run in less memory, or lower --batch or --short"
+            "double --accumulate for the same batch in less memory, or lower --batch or --short, "
+            "with another --out"
         ) from error
 
 
