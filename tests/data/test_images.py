@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from sightline.data import images
@@ -238,3 +238,22 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_sizes_of_real_photos_without_decoding(real_data: Path) -> None:
     for file in sorted((real_data / "coco" / "val").glob("*.jpg"))[:20]:
         assert image_size(file) == tuple(read_image(file).shape[1:])
+
+
+def test_a_damaged_avif_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow finds the flaw in the header, in the frame or in the colour planes, as it happens."""
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    monkeypatch.setattr(images, "torchcodec_decoder", lambda: None)
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole, "AVIF")
+    data, path, told = whole.getvalue(), tmp_path / "a.avif", set[str]()
+    for cut in range(20, len(data), 37):
+        path.write_bytes(data[:cut] + b"\0" * (len(data) - cut))
+        for read in (image_size, read_image):
+            try:
+                read(path)
+            except SightlineError:
+                told.add(read.__name__)
+    assert told == {"image_size", "read_image"}
