@@ -82,6 +82,11 @@ def test_what_cannot_be_written_is_one_line(schedule: Any, message: str) -> None
         ({"save_every": -1}, "save_every must be at least 0, not -1"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
+        ({"lr": float("nan")}, "lr must be above 0 and finite, not nan"),
+        ({"clip": float("nan")}, "clip must be at least 0, not nan"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"device": "cuda:x"}, "device must be auto, cpu or cuda, not cuda:x"),
+        ({"device": "auto:1"}, "device must be auto, cpu or cuda, not auto:1"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
     ],
 )

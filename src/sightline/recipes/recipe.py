@@ -4,6 +4,8 @@ A recipe holds plain values and callables, so that nothing is built before the s
 is saved as JSON with the run: a function is written as its dotted name and its arguments.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
@@ -47,7 +49,8 @@ class Settings:
     seed: int = 0
     """Of the first weights and of every random choice."""
     accumulate: int = 1
-    """Work through a batch in so many parts: less memory, the same gradient, a third slower."""
+    """Work through a batch in so many parts: less memory, the same gradient (where BatchNorm is
+    frozen: otherwise it sees each part alone), a third slower."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.999; 0 for none."""
     bf16: bool = False
@@ -55,7 +58,7 @@ class Settings:
     compile: bool = False
     """Compile the dense part of the model: slow to start, faster on a GPU."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu, cuda, or cuda:1 for the second GPU."""
     deterministic: bool = False
     """On a GPU, only operations that give the same bits each time; a CPU always does."""
     workers: int = 2
@@ -71,16 +74,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {"passes": 1, "batch": 1, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
-        least |= dict.fromkeys(("clip", "freeze", "workers", "save_every", "patience"), 0)
+        least |= dict.fromkeys(("clip", "freeze", "seed", "workers"), 0)
+        least |= dict.fromkeys(("save_every", "patience"), 0)
         for name, lowest in least.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
+            if value is not None and not value >= lowest:  # NaN is not
                 raise SightlineError(f"{name} must be at least {lowest}, not {value}")
-        if self.lr is not None and self.lr <= 0:
-            raise SightlineError(f"lr must be above 0, not {self.lr}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise SightlineError(f"lr must be above 0 and finite, not {self.lr}")
         if not 0 <= self.ema < 1:
             raise SightlineError(f"ema must be at least 0 and below 1, not {self.ema}")
-        if self.device.split(":")[0] not in ("auto", "cpu", "cuda"):
+        if not re.fullmatch(r"auto|(cpu|cuda)(:(0|[1-9]\d?))?", self.device):
             raise SightlineError(f"device must be auto, cpu or cuda, not {self.device}")
 
     def otherwise(self, **chosen: float) -> "Settings":
