@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sightline import checkpoint
 from sightline.checkpoint import (
+    alone,
     differences,
     enter_folder,
     load_state,
@@ -123,3 +125,18 @@ def test_before_the_first_checkpoint_a_recipe_may_change(tmp_path: Path) -> None
     state.touch()
     with pytest.raises(SightlineError, match=r"lr: 1\.0 in the run, 2\.0 now"):
         enter_folder(run, state, {"lr": 2}, {})
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(SightlineError, match="no run can be kept here"), alone(folder):
+            pass
+
+
+def test_the_folder_is_made_on_every_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint.os, "name", "other")
+    with alone(tmp_path / "a" / "run"):
+        assert (tmp_path / "a" / "run").is_dir()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,21 +31,29 @@ def alone(folder: Path) -> Iterator[None]:
     """Within, no other process gets into this block with the same folder.
 
     Raises:
-        SightlineError: another one is in it.
+        SightlineError: another one is in it, or the folder cannot be made or written to.
     """
-    if os.name != "posix":
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise SightlineError(
+            f"{folder}: no run can be kept here ({error.strerror}); name another with --out"
+        ) from error
+    with file:
+        if os.name == "posix":
+            _lock(file, folder)
         yield
-        return
+
+
+def _lock(file: IO[str], folder: Path) -> None:
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            # A record lock ends with its process, however that ends; children do not inherit it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SightlineError(f"{folder}: another run is at work in this folder") from error
-        yield
+    try:
+        # A record lock ends with its process, however that ends; children do not inherit it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise SightlineError(f"{folder}: another run is at work in this folder") from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
