@@ -83,6 +83,14 @@ def test_a_second_ctrl_c_is_python_s_own() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_ctrl_c_where_there_is_no_sigchld(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(signal, "SIGCHLD")
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+
+
 def failing() -> Iterator[int]:
     yield 1
     raise RuntimeError("a worker was ended")
@@ -102,3 +110,8 @@ def test_the_command_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command() == "sightline train --data 'my photos'"
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sightline.recipes", "x"])
     assert command() == "python -m sightline.recipes x"
+
+
+def test_square_brackets_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Journal(tmp_path / "log.jsonl").say("runs/[old]/a: class [/x]")
+    assert capsys.readouterr().out == "runs/[old]/a: class [/x]\n"

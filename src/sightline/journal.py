@@ -29,7 +29,7 @@ class Journal:
     """One for a process; all but process 0 are given no path and stay silent."""
 
     def __init__(self, path: Path | None) -> None:
-        self.console = Console(quiet=path is None, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=path is None, highlight=False, markup=False, soft_wrap=True)
         self.path = path
         self.best = ""  # shown with every step
         self._began, self._first = time.monotonic(), -1
@@ -89,7 +89,7 @@ class Journal:
         if self._bar is None:
             columns = (
                 BarColumn(20),
-                TextColumn("{task.completed}/{task.total}  {task.description}"),
+                TextColumn("{task.completed}/{task.total}  {task.description}", markup=False),
             )
             # Drawn from this thread alone: the loader forks.
             self._bar = Progress(*columns, console=self.console, auto_refresh=False)
@@ -153,7 +153,9 @@ class StopRequest:
         self.__exit__()
         # The loader's workers may die of the same signal, for which PyTorch would raise an error
         # wherever the loop happens to be.
-        self._before = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
+        self._before = {}
+        if hasattr(signal, "SIGCHLD"):  # not on Windows
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def check(self, everywhere: bool = True) -> None:
         """Where the run can be saved.

@@ -43,3 +43,12 @@ def test_table_of_some_numbers() -> None:
 def test_mean_of_what_is_known() -> None:
     assert mean([1.0, math.nan, 3.0]) == 2
     assert math.isnan(mean([]))
+
+
+def test_a_class_may_be_named_like_markup() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    rows = {"[/x]": {"AP": 0.5}, "[red]": {"AP": 0.5}}
+    console.print(Evaluation("coco", {"AP": 0.5}, rows).table())
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[/x]" in shown
+    assert "[red]" in shown

@@ -37,6 +37,7 @@ class Evaluation:
         """For ``rich.print``: a row for all and one for each class, in percent; a column for each
         of the ``names``, or for every number."""
         from rich.table import Table as RichTable
+        from rich.text import Text
 
         columns = names or list(self.overall)
         table = RichTable("class", title=f"{self.kind}, {self.images} pictures, percent")
@@ -45,7 +46,7 @@ class Evaluation:
         rows = [("all", self.overall), *self.per_class.items()]
         for index, (name, row) in enumerate(rows):
             cells = [_percent(row.get(column, math.nan)) for column in columns]
-            table.add_row(name, *cells, end_section=index == 0)
+            table.add_row(Text(name), *cells, end_section=index == 0)
         return table
 
 
