@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from sightline import weights
+from sightline.errors import SightlineError
+from sightline.models import create
 from sightline.optim import adamw, cosine, stepped
-from sightline.recipes.faster_rcnn import build, faster_rcnn
+from sightline.preprocess import Preprocess
+from sightline.recipes.faster_rcnn import build, build_like, faster_rcnn
 from sightline.recipes.recipe import Recipe, Settings
 from sightline.types import Classes
 
@@ -26,7 +30,7 @@ def options(recipe: Recipe) -> dict[str, object]:
 
 
 def test_given_weights_take_the_place_of_pretrained_ones() -> None:
-    recipe = faster_rcnn(Path("d"), settings=Settings(weights="x", freeze=3))
+    recipe = faster_rcnn(Path("d"), backbone="resnet18", settings=Settings(weights="x", freeze=3))
     assert options(recipe)["pretrained"] is False
     assert options(recipe)["freeze_norm"] is True
     assert recipe.settings.freeze == 3
@@ -61,3 +65,25 @@ def test_the_model_that_is_built() -> None:
     single = build(CLASSES, fpn=False, backbone="resnet18", size=(64, 96))
     assert single.card.model == "faster_rcnn_single"
     assert single.preprocess.fixed == (64, 96)
+
+
+def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None:
+    """Its options, its form and its preprocessing, for other classes; what is named is kept."""
+    given = create("faster_rcnn_single", CLASSES, backbone="resnet18", class_agnostic=True)
+    given.preprocess = Preprocess(fixed=(64, 96), channels="bgr")
+    path = tmp_path / "given.safetensors"
+    weights.save(given, path)
+    recipe = faster_rcnn(Path("d"), short=80, freeze_norm=True, settings=Settings(weights=str(path)))
+    assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()
+    model = recipe.model(Classes(("cow",)))
+    assert model.card.model == "faster_rcnn_single"
+    assert model.card.options == given.card.options | {"freeze_norm": True}
+    assert model.card.classes.names == ("cow",)
+    assert model.preprocess == Preprocess(short=80, channels="bgr")
+
+
+def test_weights_of_another_family(tmp_path: Path) -> None:
+    path = tmp_path / "given.safetensors"
+    weights.save(create("fast_rcnn", CLASSES, backbone="resnet18"), path)
+    with pytest.raises(SightlineError, match="is a fast_rcnn, not a Faster R-CNN"):
+        build_like(CLASSES, weights=str(path))

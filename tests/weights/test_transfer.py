@@ -94,12 +94,18 @@ def test_another_normalisation_is_noted(source):
     )
 
 
-def test_another_backbone_is_noted(source):
+def test_another_backbone_is_refused(source):
+    """ResNet-18 has 20 convolutions and as many norms of 5 tensors, all of which ResNet-34 has
+    under the same names, among its 36; the rest would stay at random."""
     own = create("faster_rcnn", ["cat"], backbone="resnet34")
-    table = weights.transfer(own, source).table()
-    # ResNet-18 has 20 convolutions and as many norms of 5 tensors, all of which ResNet-34 has
-    # under the same names, among its 36.
-    assert "note: of 216 tensors of the backbone 120 fit" in table
+    with pytest.raises(SightlineError, match=r"resnet18, .*resnet34: of 216 tensors 120 fit"):
+        weights.transfer(own, source)
+
+
+def test_a_backbone_that_nothing_fits_is_refused(source):
+    own = create("faster_rcnn", ["cat"], backbone="tv_mobilenet_v3_large")
+    with pytest.raises(SightlineError, match="0 fit"):
+        weights.transfer(own, source)
 
 
 def test_matching():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
+from sightline.models import Card
 from sightline.types import Classes
 from sightline.weights.native import Weights, card_of, preprocess_of
 
@@ -60,7 +61,7 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
     layers that have rows for classes, the rows of the classes that both name.
 
     Raises:
-        SightlineError: nothing fits.
+        SightlineError: nothing fits, or the backbone is another.
     """
     card, state = card_of(model), model.state_dict()
     rows = []
@@ -84,7 +85,25 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             f"{weights.source}: nothing of this {weights.card.model} fits the {card.model} "
             "to be trained"
         )
+    _check_backbone(card, weights, rows)
     return Transfer(weights.source, tuple(rows), _notes(model, weights, rows))
+
+
+def _check_backbone(card: Card, weights: Weights, rows: Sequence[Row]) -> None:
+    """A backbone filled in part would be trained, or even frozen, with the rest at random."""
+    wanted, fitting = _of_backbone(rows)
+    own, given = (c.options.get("backbone", "its own") for c in (card, weights.card))
+    if fitting < wanted and (fitting == 0 or own != given):
+        raise SightlineError(
+            f"{weights.source}: its backbone is {given}, the model's {own}: of {wanted} tensors "
+            f"{fitting} fit; build the same backbone"
+        )
+
+
+def _of_backbone(rows: Sequence[Row]) -> tuple[int, int]:
+    """How many tensors the model's backbone has, and how many of them were loaded."""
+    outcomes = [r.outcome for r in rows if r.name.startswith("backbone.") and r.outcome != UNKNOWN]
+    return len(outcomes), outcomes.count(LOADED)
 
 
 def _by_class(
@@ -130,12 +149,9 @@ def _notes(model: nn.Module, weights: Weights, rows: Sequence[Row]) -> tuple[str
         for field in ("channels", "mean", "std")
         if getattr(own, field) != getattr(given, field)
     ]
-    of_backbone = [row for row in rows if row.name.startswith("backbone.")]
-    fitting = sum(row.outcome == LOADED for row in of_backbone)
-    if fitting < len(of_backbone):
-        notes.append(
-            f"note: of {len(of_backbone)} tensors of the backbone {fitting} fit: is it the same?"
-        )
+    wanted, fitting = _of_backbone(rows)
+    if fitting < wanted:
+        notes.append(f"note: of {wanted} tensors of the backbone {fitting} fit")
     return tuple(notes)
 
 
