@@ -155,6 +155,10 @@ def test_classes_of_both_splits(tmp_path: Path) -> None:
             "image 0 has width 0 and height 4",
         ),
         (
+            {"images": [{"id": 0, "file_name": "0.png", "width": 1e300, "height": 4}]},
+            "image 0 has a width or height beyond any picture's",
+        ),
+        (
             {"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]},
             'category 7 is "b" here',
         ),
@@ -182,6 +186,9 @@ def test_flaws_of_the_file(tmp_path: Path, change: dict[str, Any], message: str)
         ({"bbox": [1, 2, "x", 4]}, '"bbox" that is no list of numbers'),
         ({"bbox": [1, 2, float("nan"), 4]}, '"bbox" that is not finite'),
         ({"bbox": None}, "neither bbox nor segmentation"),
+        ({"iscrowd": "0"}, """has an "iscrowd" that is neither 0 nor 1: '0'"""),
+        ({"ignore": 2}, 'has an "ignore" that is neither 0 nor 1: 2'),
+        ({"area": -4}, 'has an "area" below 0: -4'),
         ({"area": "big"}, '"area" that is no list of numbers'),
         ({"segmentation": "round"}, "neither polygons nor RLE"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "an odd number of coordinates"),

@@ -83,6 +83,20 @@ def test_a_list_that_names_nothing_or_nobody(tmp_path: Path) -> None:
         open_split(folder, "val")
 
 
+def test_a_list_of_files_in_place_of_stems(tmp_path: Path) -> None:
+    folder = write_voc_folder(tmp_path, {stem: voc_xml(CAT) for stem in ("a", "b.v1", "c")})
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("JPEGImages/a.jpg\nb.v1\n")
+    (lists / "val.txt").write_text("C:\\photos\\c.JPG\n")
+    train, val = open_dataset(folder)
+    assert [train.scene(i).image_id for i in range(len(train))] == ["a", "b.v1"]
+    assert val.scene(0).image_id == "c"
+    (lists / "val.txt").write_bytes("é\n".encode("latin-1"))
+    with pytest.raises(SightlineError, match=r"val\.txt: not a text in UTF-8"):
+        open_dataset(folder)
+
+
 @pytest.mark.parametrize("filename", ["a.jpg", "a.PNG", "wrong.jpg", "C:\\photos\\a.jpg", ""])
 def test_pictures_are_found_by_stem(tmp_path: Path, filename: str) -> None:
     folder = write_voc_folder(
@@ -126,6 +140,9 @@ def test_masks_are_not_taken_for_pictures(tmp_path: Path) -> None:
         (voc_xml([("cat", (1, 1, 2, "x"))]), r"a\.xml: an object cat without a <bndbox> of four"),
         (voc_xml([("cat", (1, 1, 2, "nan"))]), "without a <bndbox> of four"),
         (voc_xml(CAT).replace("<width>60", "<width>wide"), "<size> is not in whole numbers"),
+        (voc_xml(CAT).replace("<width>60", "<width>" + 30 * "9"), "beyond any picture's"),
+        (f'<?xml version="1.0" encoding="gb2312"?>{voc_xml(CAT)}', r"a\.xml: its encoding cannot"),
+        (f'<?xml version="1.0" encoding="elvish"?>{voc_xml(CAT)}', r"a\.xml: its encoding cannot"),
         (voc_xml([]), "has no annotations: no object in 1 XML files"),
     ],
 )

@@ -23,7 +23,7 @@ from sightline.data.categories import category_ids, read_categories, write_categ
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, Packed, Packer
-from sightline.data.records import field, numbers
+from sightline.data.records import LARGEST, field, numbers
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -188,6 +188,8 @@ def _image_size(image: Record, file: Path, where: str) -> tuple[int, int]:
     size = field(image, "height", int, where), field(image, "width", int, where)
     if min(size) < 1:
         raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
+    if max(size) > LARGEST:
+        raise SightlineError(f"{where} has a width or height beyond any picture's")
     return size
 
 
@@ -198,16 +200,31 @@ def _thing(
     if category not in labels:
         raise SightlineError(f"{where} is of category {category}, which is not listed")
     polygons, counts = _mask(annotation.get("segmentation"), size, where)
-    area = annotation.get("area")
     packer.thing(
         _box(annotation, polygons, counts, size, where),
         labels[category],
-        ignore=bool(annotation.get("iscrowd") or annotation.get("ignore")),
-        area=None if area is None else numbers([area], where, "area")[0],
+        ignore=_flag(annotation, "iscrowd", where) or _flag(annotation, "ignore", where),
+        area=_area(annotation, where),
         polygons=polygons,
         counts=counts,
         keypoints=_keypoints(annotation.get("keypoints"), packer.keypoints, where),
     )
+
+
+def _flag(annotation: Record, key: str, where: str) -> bool:
+    value = annotation.get(key)
+    if value not in (None, 0, 1):  # True is 1; but "0" is a word, and would count as yes
+        raise SightlineError(f'{where} has an "{key}" that is neither 0 nor 1: {value!r:.40}')
+    return bool(value)
+
+
+def _area(annotation: Record, where: str) -> float | None:
+    if annotation.get("area") is None:
+        return None
+    (area,) = numbers([annotation["area"]], where, "area")
+    if area < 0:
+        raise SightlineError(f'{where} has an "area" below 0: {area:g}')
+    return area
 
 
 def _box(

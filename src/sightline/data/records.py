@@ -5,6 +5,8 @@ from typing import Any
 
 from sightline.errors import SightlineError
 
+LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
+
 
 def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
     """The value under a key, which must be of this kind; 3.0 passes for the integer 3.

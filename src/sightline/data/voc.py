@@ -11,13 +11,15 @@ names found in all files, sorted.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
-from sightline.data.images import image_size
+from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import Packed, Packer
+from sightline.data.records import LARGEST
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -66,12 +68,36 @@ def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
         for file in sorted(folder.glob("*.txt")):
             split = split_of(file.stem)
             if split is not None and file.stem.isalpha():  # not aeroplane_train.txt
-                lines = file.read_text(encoding="utf-8-sig").splitlines()
-                stems = [line.split()[0] for line in lines if line.strip()]
-                listed[split] = [by_stem.get(s, xmls[0].with_name(f"{s}.xml")) for s in stems]
+                names = [_names_last(entry) for entry in _entries(file)]
+                listed[split] = [
+                    by_stem.get(name) or _by_stem_of(name, by_stem, xmls[0]) for name in names
+                ]
         if listed:
             return listed
     return {}
+
+
+def _entries(file: Path) -> list[str]:
+    """The first word of each line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _names_last(entry: str) -> str:
+    """``i0.jpg`` of ``JPEGImages/i0.jpg``, as some tools list pictures."""
+    return re.split(r"[\\/]", entry)[-1]
+
+
+def _by_stem_of(name: str, by_stem: dict[str, Path], beside: Path) -> Path:
+    """The XML of a file name, or the path it would have."""
+    ending = Path(name).suffix
+    stem = name.removesuffix(ending) if ending.lower() in {*SUFFIXES, ".xml"} else name
+    return by_stem.get(stem, beside.with_name(f"{stem}.xml"))
 
 
 def read(path: Path, found: dict[str, list[Path]], wanted: Sequence[str]) -> dict[str, Packed]:
@@ -144,6 +170,10 @@ def _parse(xml: Path) -> Element:
         line, column = error.position
         where = f"line {line}, column {column + 1}"
         raise SightlineError(f"{xml}, {where}: broken XML ({error})") from error
+    except (ValueError, LookupError) as error:
+        raise SightlineError(
+            f"{xml}: its encoding cannot be read ({error}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise SightlineError(f"cannot read {xml}: {error.strerror}") from error
 
@@ -165,6 +195,8 @@ def _size(tree: Element, file: Path, xml: Path) -> tuple[int, int]:
         height, width = (int(tree.findtext(f"size/{side}") or 0) for side in ("height", "width"))
     except ValueError as error:
         raise SightlineError(f"{xml}: its <size> is not in whole numbers") from error
+    if max(height, width) > LARGEST:
+        raise SightlineError(f"{xml}: its <size> is beyond any picture's")
     return (height, width) if height > 0 and width > 0 else image_size(file)
 
 
