@@ -87,6 +87,8 @@ def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
         (["missing.safetensors", "DATA"], "missing.safetensors"),
         (["MODEL", "DATA", "--split", "test"], "no split test"),
         (["MODEL", "DATA", "--kind", "lvis"], "lvis"),
+        (["MODEL", "DATA", "--batch", "0"], "batch must be at least 1, not 0"),
+        (["MODEL", "DATA", "--workers", "-1"], "workers must be at least 0, not -1"),
         (["MODEL", "DATA", "--ious", "50"], "IoU thresholds must lie in 0..1"),
         (["MODEL", "DATA", "--score", "1", "--choose-scores", "x.json"], "no scores to choose"),
         (["MODEL", "DATA", "--kind", "coco-masks"], "no masks to compare"),

@@ -49,6 +49,8 @@ class Loader:
     the one line it is."""
 
     def __init__(self, samples: "_Samples", plan: list[list[int]], workers: int) -> None:
+        if workers < 0:
+            raise SightlineError(f"workers must be at least 0, not {workers}")
         if workers:
             torchcodec_decoder()
         self._batches: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
@@ -123,7 +125,13 @@ def eval_loader(
     world: int = 1,
 ) -> Loader:
     """Every picture once, unvaried, those of like shape together. A process may have one batch more
-    than another, or none."""
+    than another, or none.
+
+    Raises:
+        SightlineError: batches of no picture.
+    """
+    if batch < 1:
+        raise SightlineError(f"batch must be at least 1, not {batch}")
     shapes = [height / width for height, width in map(dataset.size, range(len(dataset)))]
     order = sorted(range(len(dataset)), key=lambda index: (shapes[index], index))[rank::world]
     plan = [order[first : first + batch] for first in range(0, len(order), batch)]
