@@ -1,7 +1,9 @@
 """Toybox in a folder, read back as any COCO data set."""
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from PIL import Image
 
 from sightline import cli
 from sightline.data.folder import open_dataset
+from sightline.data.toybox import folder as made
 from sightline.data.toybox import toybox_splits
 from sightline.data.toybox.folder import write_toybox
 from sightline.data.toybox.labels import CLASSES
+from sightline.errors import SightlineError
 from sightline.ops import masks
 
 SIZE = (64, 80)
@@ -26,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_is_read_back_the_same(folder: Path) -> None:
-    made, read = toybox_splits(4, 2, seed=3, size=SIZE), open_dataset(folder)
-    for ours, theirs in zip(made, read, strict=True):
+    written, read = toybox_splits(4, 2, seed=3, size=SIZE), open_dataset(folder)
+    for ours, theirs in zip(written, read, strict=True):
         assert len(ours) == len(theirs)
         assert theirs.classes.names == CLASSES.names
         assert theirs.classes.keypoints == CLASSES.keypoints
@@ -75,6 +79,21 @@ def test_the_same_scenes_complete_a_folder(folder: Path) -> None:
     lost.unlink()
     write_toybox(toybox_splits(4, 2, seed=3, size=SIZE), folder)
     assert lost.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptions are there before the pictures: the COCO file is the last of a split."""
+
+    def full(*values: Any) -> None:
+        assert len((tmp_path / "annotations" / "scenes_train.jsonl").read_text().splitlines()) == 4
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(made, "write_coco", full)
+    with pytest.raises(SightlineError, match=r"cannot write to .*: No space left"):
+        write_toybox(toybox_splits(4, 2, seed=3, size=SIZE), tmp_path)
+    assert not list(tmp_path.rglob("instances_*.json"))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
