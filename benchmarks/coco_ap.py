@@ -1,6 +1,6 @@
 """The AP of a public checkpoint on COCO val2017, ours beside the published one.
 
-    python -m benchmarks.coco_ap --data COCO [--name fasterrcnn_resnet50_fpn ...] [--limit 500]
+    python -m benchmarks.coco_ap COCO [--name fasterrcnn_resnet50_fpn ...] [--limit 500]
 
 COCO is a folder with ``annotations/instances_val2017.json`` and ``val2017/``. Without ``--name``
 all four are measured, 5000 pictures each: minutes on a GPU, hours on a CPU. ``--weights FILE``
@@ -10,6 +10,8 @@ measures a file in their stead.
 import argparse
 import sys
 import time
+
+import torch
 
 from sightline import weights
 from sightline.data.folder import open_split
@@ -23,15 +25,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True)
+    parser.add_argument("data", help="the folder")
     parser.add_argument("--split", default="val")
     parser.add_argument("--name", nargs="*", choices=list(RELEASES), default=list(RELEASES))
     parser.add_argument("--weights", help="a checkpoint file, in place of the names")
     parser.add_argument("--limit", type=int, help="only the first so many pictures")
     parser.add_argument("--batch", type=int, default=1, help="as the published numbers were made")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--device")
+    parser.add_argument("--device", help="left out, the GPU if there is one")
     args = parser.parse_args()
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dataset = open_split(args.data, args.split)
     if args.limit is not None:
         assert isinstance(dataset, Packed)
@@ -41,7 +44,7 @@ def main() -> None:
     for name in [args.weights] if args.weights else args.name:
         start = time.perf_counter()
         numbers = evaluate(
-            weights.load(name).to(args.device or "cpu"),
+            weights.load(name).to(device),
             dataset,
             batch=args.batch,
             workers=args.workers,
