@@ -41,6 +41,16 @@ def test_contract(name):
     assert len(stages) >= 3
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "regnetx_002"])
+def test_from_scratch_every_branch_takes_part(name):
+    """timm would start the last BatchNorm of each at 0."""
+    weights = [m.weight for m in create_backbone(name).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all((weight == 1).all() for weight in weights)
+    trunk, tail = split("resnet18")
+    norms = [m for part in (trunk, tail) for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all((norm.weight == 1).all() for norm in norms)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "hrnet_w18_small"])
 def test_frozen_norm(name):
     backbone = create_backbone(name, frozen_norm=True, norm_eps=0.25)

@@ -2,8 +2,9 @@
 
 import difflib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -76,12 +77,31 @@ def timm_model(name: str, pretrained: bool, **options: Any) -> nn.Module:
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise SightlineError(f"there is no backbone {name!r}: {hint}")
     with one_line_errors(name):
-        for any_size in _ANY_SIZE[:-1]:
-            try:
-                return timm.create_model(name, pretrained=pretrained, **any_size, **options)
-            except TypeError:  # this network has no such argument
-                continue
-        return timm.create_model(name, pretrained=pretrained, **options)
+        model = _of_any_size(partial(timm.create_model, name, pretrained=pretrained, **options))
+    if not pretrained:
+        open_branches(model)
+    return model
+
+
+def _of_any_size(create: Callable[..., nn.Module]) -> nn.Module:
+    for any_size in _ANY_SIZE[:-1]:
+        try:
+            return create(**any_size)
+        except TypeError:  # this network has no such argument
+            continue
+    return create()
+
+
+def open_branches(body: nn.Module) -> None:
+    """Let every residual branch take part from the first step.
+
+    timm starts the last BatchNorm of a branch at 0, for long schedules with large batches
+    (https://arxiv.org/abs/1706.02677, section 5.1); a detector trained from scratch for a few
+    passes lags behind by it (docs/log.md).
+    """
+    for norm in body.modules():
+        if isinstance(norm, _BatchNorm) and norm.affine and not norm.weight.any():
+            nn.init.ones_(norm.weight)
 
 
 def set_norm(module: nn.Module, frozen: bool, eps: float | None) -> None:
