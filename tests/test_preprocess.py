@@ -1,6 +1,7 @@
 """Preprocess: sizes by hand, padding, channel order, torchvision's transform as twin, JSON."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -147,3 +148,39 @@ def test_json_round_trip(preprocess: Preprocess) -> None:
 def test_a_field_of_a_later_version_is_refused_by_name() -> None:
     with pytest.raises(SightlineError, match="unknown fields: letterbox"):
         Preprocess.from_json({"short": 800, "letterbox": True})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"short": -5}, "short -5"),
+        ({"long": 0}, "long 0"),
+        ({"fixed": (0, 0)}, "height 0"),
+        ({"fixed": (8, -1)}, "width -1"),
+        ({"multiple": 0}, "multiple 0"),
+    ],
+)
+def test_sizes_below_one_pixel_are_refused(sizes: dict[str, Any], told: str) -> None:
+    with pytest.raises(SightlineError, match=f"cannot be resized to {told}"):
+        Preprocess(**sizes)
+    with pytest.raises(SightlineError, match=told):
+        Preprocess.from_json(sizes)
+
+
+def test_bytes_elsewhere_than_on_a_cpu_are_resized_as_numbers() -> None:
+    """The meta device has shapes alone; the number of roundings differs, so a byte may too."""
+    preprocess = Preprocess(short=96, multiple=1)
+    seen = []
+
+    class Seen(Preprocess):
+        def _interpolate(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+            seen.append(picture.dtype)
+            return super()._interpolate(picture, size)
+
+    images, _ = Seen(short=96, multiple=1)([picture(48, 64).to("meta")])
+    assert images.pixels.shape == (1, 3, 96, 128)
+    assert seen == [torch.float32]
+    if torch.cuda.is_available():
+        there, _ = preprocess([picture(48, 64).to("cuda")])
+        here, _ = preprocess([picture(48, 64)])
+        assert (there.pixels.cpu() - here.pixels).abs().max() <= 1.01 / 255 / min(IMAGENET_STD)

@@ -30,6 +30,9 @@ class Preprocess:
     ``resize`` "bytes" rounds the size and resizes the bytes (fast); "torchvision" does as
     torchvision's detection models do: the size rounded down (640 columns scaled by 5/3 become
     1066), the picture normalised first and resized then.
+
+    Raises:
+        SightlineError: a size below one pixel.
     """
 
     short: int | None = 800
@@ -41,6 +44,14 @@ class Preprocess:
     multiple: int = 32
     antialias: bool = True
     resize: Literal["bytes", "torchvision"] = "bytes"
+
+    def __post_init__(self) -> None:
+        sides = {"short": self.short, "long": self.long, "multiple": self.multiple}
+        if self.fixed is not None:
+            sides |= {"height": self.fixed[0], "width": self.fixed[1]}
+        for name, pixels in sides.items():
+            if pixels is not None and pixels < 1:
+                raise SightlineError(f"pictures cannot be resized to {name} {pixels}: 1 or more")
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width a picture is scaled to; never less than one pixel."""
@@ -85,6 +96,12 @@ class Preprocess:
     def _resize(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         if _size(picture) == size:
             return picture
+        if picture.dtype == torch.uint8 and picture.device.type != "cpu":
+            return self._interpolate(picture.float(), size).round().clamp(0, 255).byte()
+        return self._interpolate(picture, size)
+
+    def _interpolate(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """Of bytes on a CPU alone: PyTorch has no such kernel elsewhere."""
         return F.interpolate(
             picture[None], size=size, mode="bilinear", align_corners=False, antialias=self.antialias
         )[0]
