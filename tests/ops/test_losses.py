@@ -57,3 +57,9 @@ def test_nothing_costs_nothing() -> None:
     total.backward()
     assert (total.item(), count.item()) == (0, 0)
     assert logits.grad.shape == (0, 4)
+
+
+def test_counts_are_exact_whatever_the_logits_are() -> None:
+    labels = torch.ones(257, dtype=torch.long)  # bfloat16 would make it 256
+    assert cross_entropy_sum(torch.zeros(257, 2, dtype=torch.bfloat16), labels)[1] == 257
+    assert binary_cross_entropy_sum(torch.zeros(257, dtype=torch.bfloat16), labels)[1] == 257

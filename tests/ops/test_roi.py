@@ -149,6 +149,18 @@ def test_pool_by_hand() -> None:
     assert found.flatten().tolist() == [5, 6, 9, 10]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pool_in_half_precision_snaps_boxes_as_they_are(dtype: torch.dtype) -> None:
+    """3000.8 is cell 3001; the two types would make it 3008 and 3000."""
+    features = (torch.arange(3200) % 8).to(dtype).view(1, 1, 1, 3200).requires_grad_()
+    box = torch.tensor([[3000.8, 0, 3000.8, 0]])
+    found = roi_pool(features, box, torch.tensor([0]), 1, 1)
+    assert found.dtype == dtype
+    assert found.item() == 1  # 3001 % 8
+    found.sum().backward()
+    assert features.grad.flatten().nonzero().flatten().tolist() == [3001]
+
+
 @pytest.mark.parametrize("ratio", [0, 2])
 def test_no_regions_still_give_a_gradient(ratio: int) -> None:
     features = torch.randn(1, 4, 8, 8, requires_grad=True)

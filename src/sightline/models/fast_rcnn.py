@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sightline.backbones import split
 from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
-from sightline.ops.losses import smooth_l1
+from sightline.ops.losses import cross_entropy_sum, smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
 from sightline.ops.roi import roi_pool
 from sightline.ops.suppress import EMPTY, Detections, Selection, finish, take, to_scenes, top
@@ -223,7 +223,7 @@ class BoxHead(nn.Module):
         """Equation 1: log loss of the true class, plus smooth L1 of its shift where it is an
         object; both divided by the number of sampled regions."""
         labels = sampled.labels
-        count = torch.tensor(float(len(labels)), device=labels.device)
+        total, count = cross_entropy_sum(outputs.logits, labels)
         positive = (labels < self.classes).nonzero().flatten()
         deltas = outputs.deltas[positive]
         if deltas.shape[1] == 1:
@@ -232,7 +232,7 @@ class BoxHead(nn.Module):
             deltas = deltas[torch.arange(len(positive), device=labels.device), labels[positive]]
         goal = box_ops.encode(sampled.matched, sampled.boxes[positive], self.weights)
         return {
-            "class": Loss(F.cross_entropy(outputs.logits, labels, reduction="sum"), count),
+            "class": Loss(total, count),
             "box": Loss(smooth_l1(deltas, goal, beta=1 / 9).sum(), count),
         }
 

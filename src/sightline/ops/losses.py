@@ -1,4 +1,7 @@
-"""Losses as sums over what counts. An entry that is to be ignored adds nothing and no gradient."""
+"""Losses as sums over what counts. An entry that is to be ignored adds nothing and no gradient.
+
+Counts are float32 whatever the logits are: bfloat16 skips every odd number above 256.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +28,7 @@ def cross_entropy_sum(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The summed cross-entropy of a softmax and the number of entries that are not IGNORED."""
     total = F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
-    return total, (labels != IGNORED).sum().to(logits.dtype)
+    return total, (labels != IGNORED).sum().float()
 
 
 def binary_cross_entropy_sum(
@@ -37,4 +40,4 @@ def binary_cross_entropy_sum(
     each = F.binary_cross_entropy_with_logits(
         logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
     )
-    return torch.where(counted, each, 0).sum(), counted.sum().to(logits.dtype)
+    return torch.where(counted, each, 0).sum(), counted.sum().float()

@@ -39,10 +39,13 @@ def roi_pool(
     size: int,
 ) -> Float[Tensor, "R C S S"]:
     """RoIPool (Fast R-CNN, section 2.1): the box snapped to whole cells, cut into S x S bins of
-    whole cells, the maximum of each; 0 for a bin without cells."""
+    whole cells, the maximum of each; 0 for a bin without cells. Half precision is pooled in
+    float32: it cannot hold the coordinates, and bfloat16 has no kernel on a CPU."""
     from torchvision.ops import roi_pool as kernel
 
-    return kernel(features, _with_index(boxes, image_index, features), size, 1 / stride)
+    exact = features.float() if features.element_size() < 4 else features
+    pooled = kernel(exact, _with_index(boxes, image_index, exact), size, 1 / stride)
+    return pooled.to(features.dtype)
 
 
 def roi_align(
