@@ -117,6 +117,16 @@ def test_pillow_images_of_any_mode() -> None:
     assert image.getextrema() == (100, 100)
 
 
+def test_pillow_images_are_turned_and_scaled_as_predict_reads_them() -> None:
+    turned, exif = Image.new("RGB", (60, 80), (100, 100, 100)), Image.Exif()
+    exif[274] = 6  # on its side: 80 x 60 when upright
+    turned.info["exif"] = exif.tobytes()
+    scene = Scene((60, 80), things((10.0, 30, 30, 50)))
+    assert (np.asarray(draw(turned, scene, CLASSES)) == drawn(scene)).all()
+    deep = Image.fromarray(np.full((60, 80), 100 * 257, np.uint16))
+    assert (np.asarray(draw(deep, scene, CLASSES)) == drawn(scene)).all()
+
+
 def test_best_score_is_on_top() -> None:
     """The dog is drawn over the cat, and its name first."""
     boxes = torch.tensor([[10.0, 30, 50, 55], [10, 30, 50, 55]])

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sightline.ops.masks import rasterise
+from sightline.pillow import from_pillow
 from sightline.shapes import UInt8
 from sightline.types import UNLABELLED, Classes, Instances, Panoptic, Scene
 
@@ -82,8 +83,9 @@ def draw(
 
 
 def to_pillow(picture: UInt8[Tensor, "3 H W"] | Image.Image) -> Image.Image:
+    """The pixels that ``predict`` measures: an image of Pillow's is turned and scaled to bytes."""
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        picture = from_pillow(picture)
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
 
 

@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from sightline import weights
-from sightline.data.images import SUFFIXES, from_pillow, read_image
+from sightline.data.images import SUFFIXES, read_image
 from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
+from sightline.pillow import from_pillow
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float, UInt8
 from sightline.types import Classes, Images, Placement, Scene
@@ -329,7 +330,7 @@ def _from_image(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     """An image that was opened from a file is read from it only now."""
     try:
         return from_pillow(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
         name = getattr(image, "filename", "") or "a Pillow image"
         raise SightlineError(f"cannot read {name} as a picture: {error}") from error
 
