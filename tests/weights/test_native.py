@@ -157,3 +157,15 @@ def with_extra(saved: Path):
 def test_near_names_are_named():
     with pytest.raises(SightlineError, match="did you mean fasterrcnn_resnet50_fpn"):
         weights.load("fasterrcnn_resnet50")
+
+
+def test_a_damaged_header(saved, tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    with safe_open(saved, "pt") as file:
+        metadata = dict(file.metadata())
+    for key in ("card", "tied", "preprocess"):
+        for text in (None, "{", "[]"):
+            changed = {k: text if k == key else v for k, v in metadata.items()}
+            save_file({}, path, {k: v for k, v in changed.items() if v is not None})
+            with pytest.raises(SightlineError, match="damaged"):
+                weights.read(path)

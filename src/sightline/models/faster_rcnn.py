@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones import create_backbone, split
+from sightline.errors import SightlineError
 from sightline.layers.fpn import FPN
 from sightline.models.fast_rcnn import (
     BoxHead,
@@ -152,6 +153,8 @@ class RPN(nn.Module):
         score: float = 0.0,
     ) -> None:
         super().__init__()
+        if objectness not in ("logistic", "softmax"):
+            raise SightlineError(f"objectness is logistic or softmax, not {objectness!r}")
         self.strides = strides
         self.amount = amount
         self.training_amount = training_amount
@@ -216,6 +219,7 @@ class RPN(nn.Module):
         score = torch.cat(scores, dim=1)
         good = (score >= self.score) & box_ops.at_least(shifted, self.smallest)
         score = torch.where(good, score, EMPTY)
+        shifted = torch.where(good[..., None], shifted, 0)  # NaN from weights that diverged, too
         left = suppress(shifted, score, torch.cat(levels, dim=1), self.iou)
         best, index = top(left, amount.proposals)
         return Proposals(take(shifted, index), best)
@@ -263,6 +267,27 @@ def _by_anchor(maps: Float[Tensor, "B KV H W"], values: int) -> Float[Tensor, "B
 PYRAMID_SIZES = ((32,), (64,), (128,), (256,), (512,))
 
 
+def sizes_of_levels(
+    levels: int, given: Sequence[Sequence[float]] | None = None
+) -> Sequence[Sequence[float]]:
+    """The given anchor sizes, or one a level for the usual five levels, and for any other pyramid
+    all five on every level.
+
+    Raises:
+        SightlineError: not as many lists as levels, or some longer than others.
+    """
+    if given is None:
+        all_sizes = tuple(size for (size,) in PYRAMID_SIZES)
+        return PYRAMID_SIZES if levels == len(PYRAMID_SIZES) else (all_sizes,) * levels
+    lists = [size for size in given if isinstance(size, Sequence)]
+    if len(lists) != len(given) or len(given) != levels or len({len(s) for s in lists}) != 1:
+        raise SightlineError(
+            f"anchor_sizes {given}: the pyramid has {levels} levels, each needs a list of sizes, "
+            "as many as the others"
+        )
+    return given
+
+
 def faster_rcnn(
     classes: int,
     backbone: str = "resnet50",
@@ -271,7 +296,7 @@ def faster_rcnn(
     norm_eps: float | None = None,
     class_agnostic: bool = False,
     objectness: Literal["logistic", "softmax"] = "logistic",
-    anchor_sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
+    anchor_sizes: Sequence[Sequence[float]] | None = None,
     even_anchors: bool = False,
     channels: int = 256,
     hidden: int = 1024,
@@ -285,7 +310,8 @@ def faster_rcnn(
     long: int = 1333,
     heads: Mapping[str, nn.Module] | None = None,
 ) -> FasterRCNN:
-    """With a pyramid over any backbone: one anchor size a level, the last level a subsampled copy.
+    """With a pyramid over any backbone, the last level a subsampled copy. ``anchor_sizes`` has
+    those of each level, fine to coarse; left out, see ``sizes_of_levels``.
 
     ``freeze_norm`` keeps BatchNorm as loaded (for pretrained weights and small batches), with
     ``norm_eps`` in its denominators. ``even_anchors`` lays the anchors as torchvision does. The
@@ -303,7 +329,7 @@ def faster_rcnn(
         fpn=fpn,
         rpn=RPN(
             channels,
-            anchor_sizes,
+            sizes_of_levels(len(fpn.channels), anchor_sizes),
             strides=None if even_anchors else fpn.strides(body.strides),
             rounded=even_anchors,
             objectness=objectness,

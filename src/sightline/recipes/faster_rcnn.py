@@ -15,6 +15,8 @@ def faster_rcnn(
     *,
     backbone: str | None = None,
     fpn: bool | None = None,
+    class_agnostic: bool | None = None,
+    objectness: Literal["logistic", "softmax"] | None = None,
     pretrained: bool = True,
     freeze_norm: bool | None = None,
     val: float = 0.2,
@@ -41,8 +43,11 @@ def faster_rcnn(
     Args:
         data: Folder of labelled photos, COCO JSON or Pascal VOC XML.
         backbone: Any network of timm, or vgg16 and resnets without a pyramid. Left out, resnet50;
-            with --weights, the whole model is built as theirs was, for your classes.
+            but with --weights and no choice of architecture, the model is built as theirs was.
         fpn: A feature pyramid; without it one level at stride 16, as first published.
+        class_agnostic: One shift of each region for all classes, not one a class.
+        objectness: One logistic score an anchor, or the paper's two with a softmax; left out,
+            logistic with a pyramid, softmax without.
         pretrained: Start the backbone from ImageNet weights, unless --weights are given.
         freeze_norm: Keep BatchNorm as loaded; left out, where the backbone is loaded (with
             --weights, as they were trained).
@@ -64,18 +69,23 @@ def faster_rcnn(
     from sightline.data.transforms import Augment
 
     loaded = settings.weights is not None or pretrained
-    like_weights = settings.weights is not None and backbone is None and fpn is None
+    named: dict[str, Any] = {
+        "backbone": backbone,
+        "fpn": fpn,
+        "class_agnostic": class_agnostic,
+        "objectness": objectness,
+    }
+    architecture = {name: value for name, value in named.items() if value is not None}
     batch = settings.batch or 16
     settings = settings.otherwise(
         passes=12, batch=batch, lr=0.02 * batch / 16, clip=10.0, freeze=2 if loaded else 0
     )
-    if like_weights:
+    if settings.weights is not None and not architecture:
         model = partial(build_like, weights=str(settings.weights), freeze_norm=freeze_norm)
     else:
         model = partial(
             build,
-            fpn=fpn is not False,
-            backbone=backbone or "resnet50",
+            **{"backbone": "resnet50", **architecture},
             pretrained=pretrained and settings.weights is None,
             freeze_norm=loaded if freeze_norm is None else freeze_norm,
         )

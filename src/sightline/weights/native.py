@@ -66,19 +66,22 @@ def read_native(path: Path) -> Weights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise SightlineError(f"{path}: no checkpoint, or one cut short ({error})") from error
-    for name, same in json.loads(metadata["tied"]).items():
-        tensors[name] = tensors[same]
-    fields = json.loads(metadata["card"])
+    try:
+        for name, same in json.loads(metadata["tied"]).items():
+            tensors[name] = tensors[same]
+        card = _card(json.loads(metadata["card"]))
+        preprocess = _preprocess(path, json.loads(metadata["preprocess"]))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
+    return Weights(str(path), card, preprocess, tensors)
+
+
+def _card(fields: dict[str, Any]) -> Card:
     classes: dict[str, Any] = {
         key: tuple(tuple(v) if isinstance(v, list) else v for v in values)
         for key, values in fields["classes"].items()
     }
-    return Weights(
-        source=str(path),
-        card=Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"])),
-        preprocess=_preprocess(path, json.loads(metadata["preprocess"])),
-        tensors=tensors,
-    )
+    return Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"]))
 
 
 def build(weights: Weights) -> nn.Module:
