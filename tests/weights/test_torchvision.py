@@ -108,6 +108,9 @@ def test_other_files_are_refused_in_a_line(own_file, tmp_path, capsys):
     refused("none of the checkpoints known here", {"fc.weight": torch.zeros(2)})
     refused("none of the checkpoints known here", [torch.zeros(2)])
     state = torch.load(own_file, weights_only=True)["model"]
+    headless = {k: v for k, v in state.items() if "box_predictor" not in k}
+    refused("box_predictor.cls_score.weight is missing", headless)
+    refused("its entry 'model' holds no tensors", {"model": [torch.zeros(2)]})
     refused("backbone.fpn.extra is unknown", state | {"backbone.fpn.extra": torch.zeros(1)})
 
 
@@ -116,15 +119,17 @@ def test_urls_carry_a_hash():
         assert "-" in published_url(name).rpartition("/")[2]
 
 
-def test_eps_is_folded_into_the_weight(tmp_path):
-    """w / sqrt(v + 0) = w' / sqrt(v + 1e-5): with v = 1e-5 the weight grows by sqrt(2)."""
+@pytest.mark.parametrize(("rows", "factor"), [(91, 2**0.5), (2, 1.0)])
+def test_eps_is_folded_into_the_weight(rows, factor, tmp_path):
+    """w / sqrt(v + 0) = w' / sqrt(v + 1e-5): with v = 1e-5 the weight grows by sqrt(2). With other
+    classes than COCO's torchvision divides by 1e-5 as we do."""
     theirs = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=2
+        weights=None, weights_backbone=None, num_classes=rows
     )
     state = {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     state["backbone.body.bn1.running_var"].fill_(1e-5)
     state["backbone.body.bn1.weight"].fill_(3.0)
     torch.save(state, tmp_path / "model.pth")
     tensors = read_torchvision(tmp_path / "model.pth").tensors
-    expected = torch.full((64,), 3.0 * 2**0.5)
+    expected = torch.full((64,), 3.0 * factor)
     torch.testing.assert_close(tensors["backbone.body.bn1.weight"], expected)

@@ -8,7 +8,8 @@ Differences of form. Background is row 0 there, the last here. Rows are COCO's c
 with eleven gaps ("N/A") there, the 80 categories here; what little probability a trained model
 leaves in the gaps is shared out. BatchNorm divides by another eps in two of them (0 in the first
 ResNet, 1e-5 in MobileNet): the factor is folded into its weight, so that the tensors serve any
-model of ours.
+model of ours. The file itself does not tell its eps: torchvision takes 0 for its own COCO weights
+alone, so a frozen ResNet with COCO's 91 rows is read with 0 and one with other classes with 1e-5.
 """
 
 import pickle
@@ -38,10 +39,13 @@ class Release:
     options: Mapping[str, Any]
     short: int = 800
     long: int = 1333
-    trained_eps: float = 1e-5  # of frozen BatchNorm in the backbone, there
+    trained_eps: float = 1e-5  # of frozen BatchNorm in the backbone, there, with COCO's classes
     our_eps: float = 1e-5  # and here
     renames: tuple[tuple[str, str], ...] = field(default=())
 
+
+_PREDICTOR, _KINDS = "roi_heads.box_predictor.", ("weight", "bias")
+_COCO_ROWS = 91
 
 _SHARED = (
     (r"^backbone\.fpn\.inner_blocks\.(\d+)\.(weight|bias)$", r"fpn.lateral.\1.0.\2"),  # old files
@@ -115,16 +119,20 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     """
     state = _load(path)
     release = RELEASES[name or recognise(path, state)]
+    ends = [f"{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in _KINDS]
+    if missing := [_PREDICTOR + end for end in ends if _PREDICTOR + end not in state]:
+        raise SightlineError(f"{path}: {missing[0]} is missing: the weights of a whole model?")
     frozen = not any(key.endswith("num_batches_tracked") for key in state)
     options = dict(release.options)
     if not frozen and "freeze_norm" in options:
         options["freeze_norm"] = False
     classes, rows = _classes(path, state, release)
     tensors = {_rename(key, release): value for key, value in state.items()}
-    for kind in ("weight", "bias"):
+    for kind in _KINDS:
         tensors |= _reorder(tensors, kind, rows)
     if frozen or release.our_eps != 1e-5:
-        had = release.trained_eps if frozen else 1e-5
+        coco = len(state[f"{_PREDICTOR}cls_score.bias"]) == _COCO_ROWS
+        had = release.trained_eps if frozen and coco else 1e-5
         tensors |= _at_eps(tensors, "backbone.", had, release.our_eps)
     for key in [key for key in tensors if key.endswith(".running_mean")]:
         counter = key.replace("running_mean", "num_batches_tracked")
@@ -174,6 +182,8 @@ def _load(path: Path) -> dict[str, Tensor]:
         reason = str(error).split("\n")[0]
         raise SightlineError(f"{path}: no PyTorch file, or one cut short ({reason})") from error
     state = content.get("model", content) if isinstance(content, dict) else {}
+    if not isinstance(state, dict):
+        raise SightlineError(f"{path}: its entry 'model' holds no tensors by name")
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
@@ -183,7 +193,7 @@ def _classes(
     """The classes, and of each, and then of background, the row in the file."""
     from torchvision.models import get_weight
 
-    count = len(state["roi_heads.box_predictor.cls_score.bias"])
+    count = len(state[f"{_PREDICTOR}cls_score.bias"])
     names = get_weight(release.enum).meta["categories"]
     if count != len(names):  # a user's own
         names = ["__background__", *(f"class {number}" for number in range(1, count))]
