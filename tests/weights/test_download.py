@@ -51,6 +51,12 @@ def test_offline(cache, monkeypatch):
     assert not list(cache.iterdir()), "nothing half-downloaded stays"
 
 
+def test_a_cache_that_cannot_be_written(cache, published):
+    cache.parent.write_text("a file where the folder should be")
+    with pytest.raises(SightlineError, match="cannot download"):
+        fetch(published.as_uri(), "model")
+
+
 def test_hash_in_the_name(tmp_path):
     path = tmp_path / "model-e3b0c442.pth"  # SHA-256 of nothing
     path.touch()
