@@ -1,6 +1,7 @@
 """``python -m sightline.recipes``: the same spelling as the command line's."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,11 +28,41 @@ def test_options_become_values() -> None:
         ("faster_rcnn", "faster_rcnn needs --data DIR"),
         ("faster_rcnn d", "d: give every value a name"),
         ("faster_rcnn --data d --polish 3", "faster_rcnn has no option polish"),
+        ("faster_rcnn --data d --no-lr", "faster_rcnn has no option no_lr"),
+        ("faster_rcnn --data d --passes abc", "--passes takes a whole number, not abc"),
+        ("faster_rcnn --data d --passes 2.5", "--passes takes a whole number, not 2.5"),
+        ("faster_rcnn --data d --optimizer freeze", "--optimizer takes sgd or adamw, not freeze"),
+        ("faster_rcnn --data d --flip x", "--flip takes a number, not x"),
+        ("faster_rcnn --data d --lr", "--lr takes a number, not nothing"),
+        ("faster_rcnn --data d --lr 1 2", "--lr takes a number, not 1 2"),
+        ("faster_rcnn --data d --bf16 no", "--bf16 takes no value .*, not no"),
+        ("faster_rcnn --data d --size 240", "--size takes 2 values, each a whole number, not 240"),
+        ("faster_rcnn --data d --device 3", "device must be auto, cpu or cuda, not 3"),
     ],
 )
 def test_a_wrong_argument_is_one_line(typed: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         read_recipe(typed.split())
+
+
+def test_names_of_digits_stay_names() -> None:
+    typed = "faster_rcnn --data 2017 --out 3 --freeze-norm --scale 0.5 2"
+    recipe = read_recipe(typed.split())
+    assert recipe.to_json()["data"]["arguments"]["path"] == "2017"
+    assert recipe.folder == Path("3")
+    assert recipe.to_json()["model"]["arguments"]["freeze_norm"] is True
+    assert recipe.augment is not None
+    assert recipe.augment.scale == (0.5, 2.0)
+
+
+def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, told in (
+        ([], "faster_rcnn_toybox: A small"),
+        (["faster_rcnn"], "--flip: float = 0.5"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["x", *typed, "--help"])
+        assert main() == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_mistake_is_exit_code_2(
