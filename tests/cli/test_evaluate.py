@@ -71,6 +71,35 @@ def test_scores_chosen_here_are_understood_there(
     assert [thing["class"] for thing in scene["things"]] == ["green"]
 
 
+def test_numbers_are_shown_though_no_score_can_be_chosen(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, scores = tmp_path / "n.json", tmp_path / "s.json"
+    options = ["--score", "1", "--out", str(out), "--choose-scores", str(scores)]
+    assert main(["evaluate", *given, *options]) == 2
+    told = capsys.readouterr()
+    assert "all" in told.out
+    assert "no scores to choose" in told.err
+    assert out.exists()
+    assert not scores.exists()
+
+
+def test_a_named_file_is_what_is_measured(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not its sibling, unless that split is asked for."""
+    one = patches()
+    one.pictures, one.truths = one.pictures[:1], one.truths[:1]
+    write_coco(one, given[1], split="train")
+    file = str(Path(given[1]) / "annotations" / "instances_train.json")
+    assert main(["evaluate", given[0], file]) == 0
+    assert f"{file}, train: 1 pictures" in capsys.readouterr().out
+    assert main(["evaluate", given[0], file, "--split", "val"]) == 0
+    assert f"{file}, val: 2 pictures" in capsys.readouterr().out
+    assert main(["evaluate", *given]) == 0
+    assert f"{given[1]}, val: 2 pictures" in capsys.readouterr().out
+
+
 def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     assert main(["evaluate", *given, "--coco-json", str(results)]) == 0

@@ -165,6 +165,17 @@ def test_all_that_is_listed_as_test_or_val_is_not_trained_on(tmp_path: Path) -> 
     assert names(open_split(folder, "val")) == ["a.jpg"]
 
 
+def test_train_is_trainval_without_val(tmp_path: Path) -> None:
+    folder = write_voc_folder(tmp_path, {stem: voc_xml([("a", (1, 1, 9, 9))]) for stem in "abc"})
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "trainval.txt").write_text("c\na\nb\n")
+    (lists / "val.txt").write_text("a\n")
+    train, val = open_dataset(folder)
+    assert (names(train), names(val)) == (["c.jpg", "b.jpg"], ["a.jpg"])
+    assert names(open_split(folder, "train")) == ["c.jpg", "b.jpg"]
+
+
 def test_a_folder_to_be_measured_alone_needs_no_train(tmp_path: Path) -> None:
     write_coco_folder(tmp_path, coco_document(3), "val")
     assert len(open_split(tmp_path, "val")) == 3

@@ -21,7 +21,7 @@ def evaluate(
     data: Path,
     /,
     *,
-    split: str = "val",
+    split: str | None = None,
     val: float = 0.2,
     seed: int = 0,
     kind: Literal["coco", "coco-masks", "coco-keypoints", "voc"] = "coco",
@@ -42,9 +42,9 @@ def evaluate(
     model
         The file or public name of a checkpoint.
     data
-        A folder of labelled photos (COCO JSON or Pascal VOC XML).
+        A folder of labelled photos (COCO JSON or Pascal VOC XML), or one COCO annotation file.
     split
-        Which of its splits: val, train, test ...
+        Which of its splits: val, train, test ...; left out, val, or all of a file that is named.
     val
         The share that is val where the folder has no such split; as in training.
     seed
@@ -71,14 +71,18 @@ def evaluate(
     device
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
     """
-    from sightline.data.folder import open_split
+    from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
     from sightline.files import replacing
 
     check(kind, ious)
+    split = split or named_split(data)
+    dataset = open_split(data, split, val, seed)
+    if not json:
+        print(f"{data}, {split}: {len(dataset)} pictures")
     answered = answer(
         model,
-        open_split(data, split, val, seed),
+        dataset,
         score=score,
         batch=batch,
         workers=workers,
@@ -89,10 +93,11 @@ def evaluate(
     files: dict[Path, Any] = {}
     if out is not None:
         files[out] = evaluation.to_json()
-    if choose_scores is not None:
-        files[choose_scores] = _choose(answered)
     if coco_json is not None:
         files[coco_json] = _results(answered)
+    chosen = _choose(answered) if choose_scores is not None else {}
+    if choose_scores is not None and chosen:
+        files[choose_scores] = chosen
     for path, values in files.items():
         with replacing(path) as beside:
             beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
@@ -100,6 +105,8 @@ def evaluate(
         print(json_format.dumps(evaluation.to_json(), indent=2))
     else:
         _show(evaluation, list(files))
+    if choose_scores is not None and not chosen:
+        raise SightlineError("no thing was found rightly: there are no scores to choose")
 
 
 def _show(evaluation: "Evaluation", written: list[Path]) -> None:
@@ -114,11 +121,12 @@ def _show(evaluation: "Evaluation", written: list[Path]) -> None:
 
 
 def _choose(answered: "Answered") -> dict[str, object]:
+    """Empty where nothing was found rightly."""
     from sightline.metrics.scores import choose_scores
 
     chosen = choose_scores(*answered)
     if not chosen:
-        raise SightlineError("no thing was found rightly: there are no scores to choose")
+        return {}
     return {"iou": 0.5, "classes": {name: choice._asdict() for name, choice in chosen.items()}}
 
 

@@ -14,7 +14,8 @@ _FORMATS = (coco, voc)
 def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     """What to train on and what to measure on.
 
-    ``path`` is a folder (COCO JSON or Pascal VOC XML) or one COCO annotation file. Where there is
+    ``path`` is a folder (COCO JSON or Pascal VOC XML) or one COCO annotation file. Where trainval
+    and val are listed and train is not, train is what trainval has and val has not. Where there is
     no val split, the share ``val`` of the pictures is set aside: those whose hash of (seed, file
     name) is lowest, so the same pictures wherever the folder lies. A test split is not touched.
 
@@ -25,11 +26,34 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     if "train" in found and "val" in found:
         both = module.read(Path(path), found, ["train", "val"])
         return Splits(both["train"], both["val"])
+    if {"trainval", "val"} <= set(found):
+        both = module.read(Path(path), found, ["trainval", "val"])
+        return Splits(_without(both["trainval"], both["val"]), both["val"])
     names = ("train", "trainval", "all") if set(found) == {"all"} else ("train", "trainval")
     whole = next((split for split in names if split in found), None)
     if whole is None:
         raise SightlineError(f"{path} has nothing to train on: only {', '.join(sorted(found))}")
     return _divide(module.read(Path(path), found, [whole])[whole], val, seed)
+
+
+def _without(whole: Packed, part: Packed) -> Packed:
+    """The pictures of the one that are not among those of the other."""
+    taken = {part.path(index) for index in range(len(part))}
+    rest = [index for index in range(len(whole)) if whole.path(index) not in taken]
+    if not rest:
+        raise SightlineError("trainval has nothing to train on: all of it is in val")
+    return whole.take(rest)
+
+
+def named_split(path: str | Path) -> str:
+    """The split that a path means by itself: an annotation file's own, val of a folder. A file
+    whose val part ``open_dataset`` sets aside means all of its pictures, "all"."""
+    path = Path(path)
+    if not path.is_file():
+        return "val"
+    found = _find(path)[1]
+    own = next((split for split, file in found.items() if file == path), "val")
+    return "all" if len(found) == 1 else own
 
 
 def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:
