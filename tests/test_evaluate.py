@@ -81,6 +81,13 @@ def test_things_of_unknown_classes_are_dropped() -> None:
     assert scene.things.labels.tolist() == [0, 1]
 
 
+def test_class_names_match_in_any_case() -> None:
+    """As where weights are taken over."""
+    scene = Scene((9, 9), thing((0.0, 0, 1, 1), (0, 0, 2, 2), labels=[0, 1]))
+    (renamed,) = relabelled([scene], Classes(("Cat", "dog")), Classes(("Dog ", "cat")))
+    assert renamed.things.labels.tolist() == [1, 0]
+
+
 def test_no_class_in_common() -> None:
     letters, numbers = Classes(tuple("abcdefgh")), Classes(("1",))
     with pytest.raises(

@@ -18,6 +18,7 @@ from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.voc import voc_numbers
 from sightline.predict import choosing, find_things, open_model
 from sightline.types import Classes, Scene
+from sightline.weights.transfer import matching
 
 Kind = Literal["coco", "coco-masks", "coco-keypoints", "voc"]
 
@@ -136,7 +137,8 @@ def measure(
 
 def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> list[Scene]:
     """Answers of a model that knows some classes, in the labels of a data set that has others:
-    classes are the same where their names are; things of classes the data set lacks are dropped.
+    classes are the same where their names are, upper and lower case alike; things of classes the
+    data set lacks are dropped.
 
     Raises:
         SightlineError: they have no name in common.
@@ -146,17 +148,18 @@ def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> lis
     """
     if known.names == wanted.names:
         return list(answers)
-    where = {name: label for label, name in enumerate(wanted.names)}
-    if not set(known.names) & set(where):
+    where = dict(matching(known.names, wanted.names))
+    if not where:
         raise SightlineError(
             f"the model knows {_listed(known.names)}, the data set has {_listed(wanted.names)}: "
             "no class is in both"
         )
-    if unknown := [name for name in wanted.names if name not in set(known.names)]:
+    found = set(where.values())
+    if unknown := [name for label, name in enumerate(wanted.names) if label not in found]:
         warnings.warn(
             f"the model does not know {_listed(unknown)}: it finds none of them", DataWarning, 2
         )
-    labels = torch.tensor([where.get(name, -1) for name in known.names])
+    labels = torch.tensor([where.get(label, -1) for label in range(len(known.names))])
     renamed = []
     for scene in answers:
         things = replace(scene.things, labels=labels[scene.things.labels])
