@@ -130,13 +130,13 @@ def assert_every_parameter_learns(case: Case) -> None:
 
 
 def assert_learns_without_regions(case: Case) -> None:
-    """As above where the proposals from outside are all empty slots."""
+    """As above where the proposals from outside, which the model must take, are all empty slots."""
     model = case.build().train()
     batch = batch_of(case, model, *pictures())
-    if batch.images.regions is not None:
-        empty = batch.images._replace(regions=torch.zeros_like(batch.images.regions))
-        without = [replace(scene, things=scene.things[:0]) for scene in batch.targets]
-        assert_gradients(model, empty, without)
+    assert batch.images.regions is not None
+    empty = batch.images._replace(regions=torch.zeros_like(batch.images.regions))
+    without = [replace(scene, things=scene.things[:0]) for scene in batch.targets]
+    assert_gradients(model, empty, without)
 
 
 def assert_gradients(model: Any, images: Images, targets: list[Scene]) -> None:

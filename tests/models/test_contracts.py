@@ -71,6 +71,8 @@ CASES = [
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_contract(case: Case, contract: Callable[..., None], tmp_path: Path) -> None:
+    if contract is contracts.assert_learns_without_regions and case.bring is contracts.unchanged:
+        pytest.skip("takes no regions from outside")
     if contract is contracts.assert_saves_and_loads:
         contract(case, tmp_path)
     else:
@@ -82,7 +84,8 @@ def test_contract(case: Case, contract: Callable[..., None], tmp_path: Path) -> 
     [probes.Grid, probes.Queries, probes.Outside, probes.LabelMap, probes.Words, probes.Width],
 )
 def test_a_probe_has_at_most_forty_lines(probe: type) -> None:
-    assert len(inspect.getsource(probe).rstrip().splitlines()) <= 45
+    lines = inspect.getsource(probe).splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 40
 
 
 def test_the_padding_is_not_looked_at() -> None:

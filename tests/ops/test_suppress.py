@@ -86,8 +86,10 @@ def test_nothing_found() -> None:
 
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compiles_whole_and_exports() -> None:
+    selection = Selection(top=3)
+
     def run(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Detections:
-        return finish(boxes, scores, labels, Selection(top=3))
+        return finish(boxes, scores, labels, selection)
 
     class Tail(torch.nn.Module):
         forward = staticmethod(run)
@@ -97,5 +99,7 @@ def test_compiles_whole_and_exports() -> None:
     labels = torch.zeros(2, 6).long()
     eager = run(boxes, scores, labels)
     graph = torch.export.export(Tail(), (boxes, scores, labels)).module()(boxes, scores, labels)
-    for a, b in zip(eager, graph, strict=True):
+    whole = torch.compile(run, fullgraph=True, backend="eager")(boxes, scores, labels)
+    for a, b, c in zip(eager, graph, whole, strict=True):
         assert torch.equal(a, b)
+        assert torch.equal(a, c)
