@@ -8,6 +8,7 @@ in the box head.
 Letters: R regions, F channels, S cells a side of a pooled region.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -46,29 +47,32 @@ def faster_rcnn_v2(
     classes: int,
     backbone: str = "resnet50",
     pretrained: bool = False,
+    anchor_sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
     even_anchors: bool = False,
+    channels: int = 256,
+    hidden: int = 1024,
     samples: int = 512,
     short: int = 800,
     long: int = 1333,
 ) -> FasterRCNN:
-    """``even_anchors`` lays the anchors as torchvision does; ``samples`` regions a picture train
-    the second stage."""
+    """``even_anchors`` lays the anchors as torchvision does; the pyramid has ``channels``, the box
+    head's last layer ``hidden`` units; ``samples`` regions a picture train the second stage."""
     body = create_backbone(backbone, pretrained=pretrained)
-    fpn = FPN(body.channels, 256, extra="pool", norm=nn.BatchNorm2d)
+    fpn = FPN(body.channels, channels, extra="pool", norm=nn.BatchNorm2d)
     return FasterRCNN(
         backbone=body,
         fpn=fpn,
         rpn=RPN(
-            256,
-            PYRAMID_SIZES,
+            channels,
+            anchor_sizes,
             strides=None if even_anchors else fpn.strides(body.strides),
             rounded=even_anchors,
             convs=2,
         ),
         box_head=BoxHead(
             pool=partial(pool_pyramid, strides=body.strides, size=7),
-            body=ConvBody(256, 7),
-            channels=1024,
+            body=ConvBody(channels, 7, hidden),
+            channels=hidden,
             classes=classes,
             sampling=Sampling(count=samples, negative=(0.0, 0.5)),
         ),
