@@ -73,7 +73,9 @@ def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None
     given.preprocess = Preprocess(fixed=(64, 96), channels="bgr")
     path = tmp_path / "given.safetensors"
     weights.save(given, path)
-    recipe = faster_rcnn(Path("d"), short=80, freeze_norm=True, settings=Settings(weights=str(path)))
+    recipe = faster_rcnn(
+        Path("d"), short=80, freeze_norm=True, settings=Settings(weights=str(path))
+    )
     assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()
     model = recipe.model(Classes(("cow",)))
     assert model.card.model == "faster_rcnn_single"
