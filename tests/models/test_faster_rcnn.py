@@ -21,9 +21,11 @@ def test_sizes_that_do_not_fit_the_levels(given: list) -> None:
         sizes_of_levels(2, given)
 
 
-def test_a_backbone_of_two_maps_has_large_anchors_too() -> None:
-    model = create("faster_rcnn", 1, backbone="vit_tiny_patch16_224", channels=8, hidden=8)
+@pytest.mark.parametrize("name", ["faster_rcnn", "faster_rcnn_v2"])
+def test_a_backbone_of_two_maps_has_large_anchors_too(name: str) -> None:
+    model = create(name, 1, backbone="vit_tiny_patch16_224", channels=8, hidden=8)
     images = Images(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]]))
+    model.eval()
     anchors = model.rpn.anchors(model.outputs(images).pyramid, images)
     widths = torch.cat(anchors)[:, 2] - torch.cat(anchors)[:, 0]
     assert widths.max() > 500

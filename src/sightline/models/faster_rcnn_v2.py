@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline.backbones import create_backbone
 from sightline.layers.fpn import FPN
 from sightline.models.fast_rcnn import BoxHead, Sampling
-from sightline.models.faster_rcnn import PYRAMID_SIZES, RPN, FasterRCNN, pool_pyramid
+from sightline.models.faster_rcnn import RPN, FasterRCNN, pool_pyramid, sizes_of_levels
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float
 
@@ -47,7 +47,7 @@ def faster_rcnn_v2(
     classes: int,
     backbone: str = "resnet50",
     pretrained: bool = False,
-    anchor_sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
+    anchor_sizes: Sequence[Sequence[float]] | None = None,
     even_anchors: bool = False,
     channels: int = 256,
     hidden: int = 1024,
@@ -55,8 +55,9 @@ def faster_rcnn_v2(
     short: int = 800,
     long: int = 1333,
 ) -> FasterRCNN:
-    """``even_anchors`` lays the anchors as torchvision does; the pyramid has ``channels``, the box
-    head's last layer ``hidden`` units; ``samples`` regions a picture train the second stage."""
+    """``anchor_sizes`` as in ``faster_rcnn``; ``even_anchors`` lays the anchors as torchvision
+    does; the pyramid has ``channels``, the box head's last layer ``hidden`` units; ``samples``
+    regions a picture train the second stage."""
     body = create_backbone(backbone, pretrained=pretrained)
     fpn = FPN(body.channels, channels, extra="pool", norm=nn.BatchNorm2d)
     return FasterRCNN(
@@ -64,7 +65,7 @@ def faster_rcnn_v2(
         fpn=fpn,
         rpn=RPN(
             channels,
-            anchor_sizes,
+            sizes_of_levels(len(fpn.channels), anchor_sizes),
             strides=None if even_anchors else fpn.strides(body.strides),
             rounded=even_anchors,
             convs=2,
