@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import sightline
 from sightline.data.coco import write_coco
 from sightline.data.packed import DataWarning
 from sightline.errors import SightlineError
-from sightline.evaluate import answer, evaluate, measure, relabelled
+from sightline.evaluate import answer, corresponding, evaluate, measure, relabelled
 from sightline.types import Classes, Instances, Scene
 from tests.bright import Bright, Patches, picture
 from tests.probes import TINY
@@ -75,7 +76,9 @@ def test_other_class_lists_are_matched_by_name() -> None:
 
 def test_things_of_unknown_classes_are_dropped() -> None:
     scene = Scene((9, 9), thing((0.0, 0, 1, 1), (0, 0, 2, 2), labels=[0, 1]))
-    (renamed,) = relabelled([scene], Classes(("a", "b")), Classes(("b",)))
+    labels = corresponding(Classes(("a", "b")), Classes(("b",)))
+    assert labels.tolist() == [-1, 0]
+    renamed = relabelled(scene, labels)
     assert renamed.things.labels.tolist() == [0]
     assert renamed.things.boxes.tolist() == [[0, 0, 2, 2]]
     assert scene.things.labels.tolist() == [0, 1]
@@ -83,17 +86,61 @@ def test_things_of_unknown_classes_are_dropped() -> None:
 
 def test_class_names_match_in_any_case() -> None:
     """As where weights are taken over."""
-    scene = Scene((9, 9), thing((0.0, 0, 1, 1), (0, 0, 2, 2), labels=[0, 1]))
-    (renamed,) = relabelled([scene], Classes(("Cat", "dog")), Classes(("Dog ", "cat")))
-    assert renamed.things.labels.tolist() == [1, 0]
+    assert corresponding(Classes(("Cat", "dog")), Classes(("Dog ", "cat"))).tolist() == [1, 0]
 
 
 def test_no_class_in_common() -> None:
+    """Told before the model runs."""
     letters, numbers = Classes(tuple("abcdefgh")), Classes(("1",))
     with pytest.raises(
         SightlineError, match="knows a, b, c, d, e and 3 more, the data set has 1: no class"
     ):
-        relabelled([], letters, numbers)
+        corresponding(letters, numbers)
+    model, theirs = Bright(), patches()
+    theirs.classes = numbers
+    with pytest.raises(SightlineError, match="no class is in both"):
+        evaluate(model, theirs)
+    assert model.batches == []
+
+
+def test_what_cannot_be_compared_is_told_after_one_batch() -> None:
+    model = Bright()
+    with pytest.raises(SightlineError, match="no masks to compare"):
+        evaluate(model, patches(), kind="coco-masks", batch=1)
+    assert len(model.batches) == 1
+
+
+class Pointing(Bright):
+    """``Bright`` that marks the upper left corner of what it finds, and one pixel beside it."""
+
+    def describe(self, *given: Any) -> list[Scene]:
+        scenes = super().describe(*given)
+        for scene in scenes:
+            scene.things.keypoints = corners(scene.things.boxes)
+        return scenes
+
+
+def corners(boxes: torch.Tensor, aside: float = 1.0) -> torch.Tensor:
+    seen = torch.full((len(boxes), 1), 2.0)
+    points = [torch.cat([boxes[:, :2] + offset, seen], dim=1) for offset in (0.0, aside)]
+    return torch.stack(points, dim=1)
+
+
+def test_sigmas_of_other_keypoints_than_a_persons() -> None:
+    """The second point of red (10 x 6, so area 60) is 3 pixels off on both axes. With k = 2 sigma,
+    OKS is (1 + exp(-18 / (2 * 60 * k^2))) / 2: 0.54 for sigma 0.1225, 0.99 for sigma 1."""
+    pointed = patches()
+    for thing in pointed.truths:
+        thing.keypoints = corners(thing.boxes, aside=4.0)
+    with pytest.raises(SightlineError, match="have 2 keypoints"):
+        evaluate(Pointing(), pointed, kind="coco-keypoints")
+    exact = evaluate(
+        Pointing(), pointed, kind="coco-keypoints", sigmas=[1, 0.1225], ious=[0.5, 0.6]
+    )
+    assert exact.per_class["red"]["AP50"] == pytest.approx(0.5)
+    assert exact.per_class["red"]["AP60"] == 0
+    lax = evaluate(Pointing(), pointed, kind="coco-keypoints", sigmas=[1, 1], ious=[0.6])
+    assert lax.per_class["red"]["AP60"] == pytest.approx(0.5)
 
 
 def test_nothing_to_measure() -> None:

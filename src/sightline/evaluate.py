@@ -1,12 +1,14 @@
 """Measure a model on labelled pictures."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from sightline.data.folder import open_split
 from sightline.data.loader import eval_loader
@@ -17,6 +19,7 @@ from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.voc import voc_numbers
 from sightline.predict import choosing, find_things, open_model
+from sightline.shapes import Int
 from sightline.types import Classes, Scene
 from sightline.weights.transfer import matching
 
@@ -38,6 +41,7 @@ def evaluate(
     split: str = "val",
     kind: Kind = "coco",
     ious: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
     score: float | None = None,
     batch: int = 8,
     workers: int = 0,
@@ -52,13 +56,16 @@ def evaluate(
         kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
             and area).
         ious: thresholds, 0..1; left out: 0.5, 0.55 ... 0.95 for COCO, 0.5 for VOC.
+        sigmas: how exactly each keypoint can be placed, relative to the size of its thing; left
+            out: those of COCO's 17 person keypoints.
         score: things scored higher are counted; left out: as the model is set. Average precision
             needs the low ones too: raising it lowers the numbers.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
         progress: show a bar on stderr.
 
     Raises:
-        SightlineError: nothing to measure, no class in common, or hotcoco is not installed.
+        SightlineError: nothing to measure, no class in common, hotcoco is not installed, or the
+            model or the data set has no masks or keypoints to compare.
     """
     check(kind, ious)
     answered = answer(
@@ -70,8 +77,9 @@ def evaluate(
         workers=workers,
         device=device,
         progress=progress,
+        trial=partial(measure, kind=kind, ious=ious, sigmas=sigmas),
     )
-    return measure(answered, kind, ious)
+    return measure(answered, kind, ious, sigmas)
 
 
 def answer(
@@ -84,26 +92,39 @@ def answer(
     workers: int = 0,
     device: str | torch.device | None = None,
     progress: bool = False,
+    trial: Callable[[Answered], object] | None = None,
 ) -> Answered:
-    """What the model finds in every picture of the data set, beside the truth; see ``evaluate``."""
+    """What the model finds in every picture of the data set, beside the truth; see ``evaluate``.
+
+    ``trial`` gets the first batch, to refuse before the model runs over all the others what cannot
+    be measured.
+    """
     if isinstance(dataset, str | Path):
         dataset = open_split(dataset, split)
     if len(dataset) == 0:
         raise SightlineError("there is no picture to measure on")
     model = open_model(model, device)
+    known = getattr(getattr(model, "card", None), "classes", dataset.classes)
+    labels = corresponding(known, dataset.classes)
     loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
     found: dict[int, Scene] = {}
     with choosing(model, score), _Bar(len(dataset), progress) as bar:
         for images, _, placements, indices in loader:
-            found |= zip(indices, find_things(model, images, placements), strict=True)
+            for index, scene in zip(indices, find_things(model, images, placements), strict=True):
+                found[index] = relabelled(scene, labels)
+            if trial is not None and len(found) == len(indices):
+                trial(_beside_truth(found, dataset))
             bar.advance(len(indices))
-    truths = [dataset.scene(index) for index in range(len(dataset))]
+    return _beside_truth(found, dataset)
+
+
+def _beside_truth(found: dict[int, Scene], dataset: Dataset) -> Answered:
+    truths = [dataset.scene(index) for index in sorted(found)]
     answers = [
         replace(found[index], path=truth.path, image_id=truth.image_id)
-        for index, truth in enumerate(truths)
+        for index, truth in zip(sorted(found), truths, strict=True)
     ]
-    known = getattr(getattr(model, "card", None), "classes", dataset.classes)
-    return Answered(truths, relabelled(answers, known, dataset.classes), dataset.classes)
+    return Answered(truths, answers, dataset.classes)
 
 
 def check(kind: Kind, ious: Sequence[float] | None) -> None:
@@ -119,9 +140,12 @@ def check(kind: Kind, ious: Sequence[float] | None) -> None:
 
 
 def measure(
-    answered: Answered, kind: Kind = "coco", ious: Sequence[float] | None = None
+    answered: Answered,
+    kind: Kind = "coco",
+    ious: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
 ) -> Evaluation:
-    """The numbers of answers that are already there."""
+    """The numbers of answers that are already there; see ``evaluate``."""
     check(kind, ious)
     truths, answers, classes = answered
     match kind:
@@ -132,13 +156,12 @@ def measure(
         case "coco-masks":
             return coco_numbers(truths, answers, classes, ious=ious, of="masks")
         case "coco-keypoints":
-            return coco_numbers(truths, answers, classes, ious=ious, of="keypoints")
+            return coco_numbers(truths, answers, classes, ious=ious, of="keypoints", sigmas=sigmas)
 
 
-def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> list[Scene]:
-    """Answers of a model that knows some classes, in the labels of a data set that has others:
-    classes are the same where their names are, upper and lower case alike; things of classes the
-    data set lacks are dropped.
+def corresponding(known: Classes, wanted: Classes) -> Int[Tensor, " C"]:
+    """For each class that a model knows its label in a data set, -1 where the data set lacks it;
+    classes are the same where their names are, upper and lower case alike.
 
     Raises:
         SightlineError: they have no name in common.
@@ -147,7 +170,7 @@ def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> lis
         DataWarning: the model does not know some of the classes.
     """
     if known.names == wanted.names:
-        return list(answers)
+        return torch.arange(len(known.names))
     where = dict(matching(known.names, wanted.names))
     if not where:
         raise SightlineError(
@@ -159,12 +182,13 @@ def relabelled(answers: Sequence[Scene], known: Classes, wanted: Classes) -> lis
         warnings.warn(
             f"the model does not know {_listed(unknown)}: it finds none of them", DataWarning, 2
         )
-    labels = torch.tensor([where.get(label, -1) for label in range(len(known.names))])
-    renamed = []
-    for scene in answers:
-        things = replace(scene.things, labels=labels[scene.things.labels])
-        renamed.append(replace(scene, things=things[things.labels >= 0]))
-    return renamed
+    return torch.tensor([where.get(label, -1) for label in range(len(known.names))])
+
+
+def relabelled(scene: Scene, labels: Int[Tensor, " C"]) -> Scene:
+    """The scene with ``labels[c]`` for label c, and without the things where that is -1."""
+    things = replace(scene.things, labels=labels[scene.things.labels])
+    return replace(scene, things=things[things.labels >= 0])
 
 
 def _listed(names: Sequence[str]) -> str:

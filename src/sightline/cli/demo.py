@@ -47,7 +47,7 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     unseen = open_dataset(scenes).val
     answered = answer(weights.load(result.weights), unseen)
     numbers = measure(answered)
-    show(numbers.table())
+    show(numbers.table(["AP", "AP50", "AP75", "AR100"]))
     sheet = out / "contact_sheet.png"
     compare(unseen, answered).save(sheet)
     minutes = (time.monotonic() - began) / 60

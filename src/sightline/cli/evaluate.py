@@ -2,6 +2,7 @@
 
 import json as json_format
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ def evaluate(
     seed: int = 0,
     kind: Literal["coco", "coco-masks", "coco-keypoints", "voc"] = "coco",
     ious: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
+    sigmas: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
     score: float | None = None,
     choose_scores: Path | None = None,
     out: Path | None = None,
@@ -53,6 +55,9 @@ def evaluate(
         COCO's numbers for boxes, masks or keypoints; or VOC's average precision.
     ious
         Thresholds, 0..1; left out, 0.5 to 0.95 for COCO, 0.5 for VOC.
+    sigmas
+        How exactly each keypoint can be placed, relative to the size of its thing; left out,
+        COCO's 17 of a person.
     score
         Count things scored higher; left out, as the model is set. AP needs the low ones too.
     choose_scores
@@ -80,6 +85,7 @@ def evaluate(
     dataset = open_split(data, split, val, seed)
     if not json:
         print(f"{data}, {split}: {len(dataset)} pictures")
+    numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
     answered = answer(
         model,
         dataset,
@@ -88,8 +94,9 @@ def evaluate(
         workers=workers,
         device=device,
         progress=sys.stderr.isatty(),
+        trial=numbers,
     )
-    evaluation = measure(answered, kind, ious)
+    evaluation = numbers(answered)
     files: dict[Path, Any] = {}
     if out is not None:
         files[out] = evaluation.to_json()
