@@ -173,3 +173,5 @@ def test_a_real_model_and_a_folder(tmp_path: Path) -> None:
     assert list(of_file.overall)[:3] == ["AP", "AP50", "AP75"]
     assert of_model["AP"] == pytest.approx(of_file["AP"], abs=1e-3)
     assert 0 <= of_model["AP"] <= 1
+    file = next((tmp_path / "data").rglob("*.json"))
+    assert evaluate(model, file).images == 2

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.data.folder import open_split
+from sightline.data.folder import named_split, open_split
 from sightline.data.loader import eval_loader
 from sightline.data.packed import Dataset, DataWarning
 from sightline.errors import SightlineError
@@ -38,7 +38,7 @@ def evaluate(
     model: Any,
     dataset: Dataset | str | Path,
     *,
-    split: str = "val",
+    split: str | None = None,
     kind: Kind = "coco",
     ious: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
@@ -52,7 +52,8 @@ def evaluate(
 
     Args:
         model: a model, or the file or public name of a checkpoint.
-        dataset: a data set, or a folder of labelled pictures, of which ``split`` is taken.
+        dataset: a data set, a folder of labelled pictures, or one annotation file.
+        split: of a folder or file; left out: val of a folder, all of a file.
         kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
             and area).
         ious: thresholds, 0..1; left out: 0.5, 0.55 ... 0.95 for COCO, 0.5 for VOC.
@@ -86,7 +87,7 @@ def answer(
     model: Any,
     dataset: Dataset | str | Path,
     *,
-    split: str = "val",
+    split: str | None = None,
     score: float | None = None,
     batch: int = 8,
     workers: int = 0,
@@ -100,7 +101,7 @@ def answer(
     be measured.
     """
     if isinstance(dataset, str | Path):
-        dataset = open_split(dataset, split)
+        dataset = open_split(dataset, split or named_split(dataset))
     if len(dataset) == 0:
         raise SightlineError("there is no picture to measure on")
     model = open_model(model, device)

@@ -93,7 +93,7 @@ def test_a_named_file_is_what_is_measured(
     write_coco(one, given[1], split="train")
     file = str(Path(given[1]) / "annotations" / "instances_train.json")
     assert main(["evaluate", given[0], file]) == 0
-    assert f"{file}, train: 1 pictures" in capsys.readouterr().out
+    assert f"{file}, all: 1 pictures" in capsys.readouterr().out
     assert main(["evaluate", given[0], file, "--split", "val"]) == 0
     assert f"{file}, val: 2 pictures" in capsys.readouterr().out
     assert main(["evaluate", *given]) == 0

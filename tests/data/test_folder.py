@@ -112,6 +112,18 @@ def test_one_file_brings_its_siblings(tmp_path: Path) -> None:
     assert (len(train), len(val)) == (3, 2)
 
 
+def test_all_of_a_file_is_what_it_lists(tmp_path: Path) -> None:
+    """Whatever siblings it has, and though training would set a part of it aside."""
+    for split, count in (("train", 5), ("test", 2)):
+        write_coco_folder(tmp_path, coco_document(count), f"instances_{split}")
+    file = tmp_path / "annotations" / "instances_train.json"
+    assert len(open_split(file, "all")) == 5
+    assert len(open_split(file, "train")) == 4
+    assert len(open_split(file, "test")) == 2
+    with pytest.raises(SightlineError, match="has no split all: it has test, train"):
+        open_split(tmp_path, "all")
+
+
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     for year in ("2014", "2017"):
         write_coco_folder(tmp_path, coco_document(2), f"instances_train{year}")

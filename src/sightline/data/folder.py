@@ -46,31 +46,26 @@ def _without(whole: Packed, part: Packed) -> Packed:
 
 
 def named_split(path: str | Path) -> str:
-    """The split that a path means by itself: an annotation file's own, val of a folder. A file
-    whose val part ``open_dataset`` sets aside means all of its pictures, "all"."""
-    path = Path(path)
-    if not path.is_file():
-        return "val"
-    found = _find(path)[1]
-    own = next((split for split, file in found.items() if file == path), "val")
-    return "all" if len(found) == 1 else own
+    """The split that a path means by itself: all of an annotation file, val of a folder."""
+    return "all" if Path(path).is_file() else "val"
 
 
 def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:
     """One split, by its name in the folder; "train" and "val" also where ``open_dataset`` makes
-    them, and "all" for every annotated picture where there is but one split or none.
+    them, and "all" for every picture of an annotation file, or of a folder with one split or none.
 
     Raises:
         SightlineError: as ``open_dataset``, or there is no such split.
     """
-    module, found = _find(Path(path))
+    path = Path(path)
+    module, found = _find(path)
     if split in ("train", "val") and not {split, "val"} <= set(found):
         return open_dataset(path, val, seed)[split == "val"]
-    if split == "all" and len(found) == 1:
-        split = next(iter(found))
+    if split == "all" and "all" not in found:
+        split = next((own for own in found if len(found) == 1 or found[own] == path), "all")
     if split not in found:
         raise SightlineError(f"{path} has no split {split}: it has {', '.join(sorted(found))}")
-    return module.read(Path(path), found, [split])[split]
+    return module.read(path, found, [split])[split]
 
 
 def _find(path: Path) -> tuple[Any, dict[str, Any]]:
