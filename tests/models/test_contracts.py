@@ -1,4 +1,4 @@
-"""Both models and all six probes against the suite that every model must pass."""
+"""Every model and all six probes against the suite that every model must pass."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -54,6 +54,8 @@ def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
 
 
 SINGLE: dict[str, Any] = {"backbone": "test_resnet", "samples": 64, "short": 96, "long": 128}
+SMALL = probes.TINY | {"channels": 32}
+AGNOSTIC = SMALL | {"proposals": 50, "class_agnostic": True, "objectness": "softmax"}
 CASES = [
     Case("probe_grid", boxes_are_right, steps=200, lr=1e-3),
     Case("probe_queries", boxes_are_right, steps=400, lr=3e-3),
@@ -62,9 +64,15 @@ CASES = [
     Case("probe_heads", words_are_right, {"words": True}, steps=160, lr=2e-3),
     Case("probe_heads", width_is_right, {"width": True}, steps=160, lr=2e-3),
     Case("faster_rcnn", boxes_are_right, probes.TINY | {"proposals": 50}, steps=160, lr=2e-3),
+    Case("faster_rcnn", boxes_are_right, AGNOSTIC, steps=100, lr=3e-3),
+    Case("faster_rcnn_v2", boxes_are_right, SMALL, steps=160, lr=3e-3),
     Case("faster_rcnn_single", boxes_are_right, SINGLE, steps=160, lr=2e-3),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
+
+
+def test_every_model_has_a_case() -> None:
+    assert set(sightline.models.MODELS) - set(PROBES) <= {case.name for case in CASES}
 
 
 @pytest.mark.usefixtures("unchecked_shapes")  # torch.export cannot see through the checks
