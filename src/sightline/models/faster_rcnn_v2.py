@@ -5,6 +5,10 @@ Its Faster R-CNN (section 2.2), which torchvision calls "v2": BatchNorm in the p
 box head, two hidden convolutions in the RPN, and four convolutions with one fully connected layer
 in the box head.
 
+Original / ours. Picture: 1024 x 1024 with large-scale jitter / 800 to 1333 as torchvision does, any
+size by ``short`` and ``long``. Backbone: a plain ViT with its own pyramid, or ResNet / any of timm.
+Batches: BatchNorm synchronised over processes / each process its own. Mask head: left out.
+
 Letters: R regions, F channels, S cells a side of a pooled region.
 """
 
