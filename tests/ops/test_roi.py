@@ -161,6 +161,21 @@ def test_pool_in_half_precision_snaps_boxes_as_they_are(dtype: torch.dtype) -> N
     assert features.grad.flatten().nonzero().flatten().tolist() == [3001]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_kernel_in_half_precision_keeps_the_boxes_as_they_are(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells 3001.3 to 3003.3 hold 1.3 to 3.3, on average 2.3; bfloat16 would make them 3008."""
+    features = (torch.arange(3200) % 8).to(dtype).view(1, 1, 1, 3200)
+    box, image = torch.tensor([[3001.3, 0, 3003.3, 1]]), torch.tensor([0])
+    gathered = roi_align([features], box, image, [1], 1)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    compiled = roi_align([features], box, image, [1], 1)
+    assert compiled.dtype == gathered.dtype == dtype
+    assert compiled.item() == pytest.approx(2.3, abs=0.02)
+    assert gathered.item() == pytest.approx(2.3, abs=0.02)
+
+
 @pytest.mark.parametrize("ratio", [0, 2])
 def test_no_regions_still_give_a_gradient(ratio: int) -> None:
     features = torch.randn(1, 4, 8, 8, requires_grad=True)

@@ -43,7 +43,7 @@ def roi_pool(
     float32: it cannot hold the coordinates, and bfloat16 has no kernel on a CPU."""
     from torchvision.ops import roi_pool as kernel
 
-    exact = features.float() if features.element_size() < 4 else features
+    exact = _exact(features)
     pooled = kernel(exact, _with_index(boxes, image_index, exact), size, 1 / stride)
     return pooled.to(features.dtype)
 
@@ -83,6 +83,11 @@ def roi_align(
     return pooled.unflatten(0, (len(boxes), size, size)).permute(0, 3, 1, 2)
 
 
+def _exact(features: Tensor) -> Tensor:
+    """In a precision that can hold coordinates beside them."""
+    return features.float() if features.element_size() < 4 else features
+
+
 def _with_index(boxes: Tensor, image_index: Tensor, features: Tensor) -> Tensor:
     """The kernels' form: [R, 5], the picture's index first."""
     return torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1).to(features.dtype)
@@ -99,9 +104,11 @@ def _compiled(
     aligned: bool,
 ) -> Tensor:
     """The kernel on each level. An exported graph pools every box on every level and keeps its own,
-    since how many boxes a level has is data."""
+    since how many boxes a level has is data. Half precision is pooled in float32, as in RoIPool."""
     from torchvision.ops import roi_align as kernel
 
+    dtype = pyramid[0].dtype
+    pyramid = [_exact(features) for features in pyramid]
     indexed = _with_index(boxes, image_index, pyramid[0])
     exporting = torch.compiler.is_exporting()
     pooled = pyramid[0].new_zeros(len(boxes), pyramid[0].shape[1], size, size)
@@ -114,7 +121,7 @@ def _compiled(
             rows = mine.nonzero().flatten()
             here = kernel(features, indexed[rows], size, 1 / stride, sampling_ratio, aligned)
             pooled = pooled.index_copy(0, rows, here)
-    return pooled
+    return pooled.to(dtype)
 
 
 class _Axis(NamedTuple):
