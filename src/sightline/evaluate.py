@@ -18,7 +18,7 @@ from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.voc import voc_numbers
-from sightline.predict import choosing, find_things, open_model
+from sightline.predict import choosing, find_things, open_model, score_of
 from sightline.shapes import Int
 from sightline.types import Classes, Scene
 from sightline.weights.transfer import matching
@@ -32,6 +32,7 @@ class Answered(NamedTuple):
     truths: list[Scene]
     answers: list[Scene]
     classes: Classes
+    above: float  # things scored higher are among the answers
 
 
 def evaluate(
@@ -106,7 +107,7 @@ def answer(
         raise SightlineError("there is no picture to measure on")
     model = open_model(model, device)
     known = getattr(getattr(model, "card", None), "classes", dataset.classes)
-    labels = corresponding(known, dataset.classes)
+    labels, above = corresponding(known, dataset.classes), score_of(model, score)
     loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
     found: dict[int, Scene] = {}
     with choosing(model, score), _Bar(len(dataset), progress) as bar:
@@ -114,18 +115,18 @@ def answer(
             for index, scene in zip(indices, find_things(model, images, placements), strict=True):
                 found[index] = relabelled(scene, labels)
             if trial is not None and len(found) == len(indices):
-                trial(_beside_truth(found, dataset))
+                trial(_beside_truth(found, dataset, above))
             bar.advance(len(indices))
-    return _beside_truth(found, dataset)
+    return _beside_truth(found, dataset, above)
 
 
-def _beside_truth(found: dict[int, Scene], dataset: Dataset) -> Answered:
+def _beside_truth(found: dict[int, Scene], dataset: Dataset, above: float) -> Answered:
     truths = [dataset.scene(index) for index in sorted(found)]
     answers = [
         replace(found[index], path=truth.path, image_id=truth.image_id)
         for index, truth in zip(sorted(found), truths, strict=True)
     ]
-    return Answered(truths, answers, dataset.classes)
+    return Answered(truths, answers, dataset.classes, above)
 
 
 def check(kind: Kind, ious: Sequence[float] | None) -> None:
@@ -148,7 +149,7 @@ def measure(
 ) -> Evaluation:
     """The numbers of answers that are already there; see ``evaluate``."""
     check(kind, ious)
-    truths, answers, classes = answered
+    truths, answers, classes, _ = answered
     match kind:
         case "voc":
             return voc_numbers(truths, answers, classes, ious=ious or (0.5,))

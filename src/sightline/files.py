@@ -33,6 +33,16 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
+def check_target(path: Path) -> None:
+    """Before the work whose result is to be written.
+
+    Raises:
+        SightlineError: it is a folder.
+    """
+    if path.is_dir():
+        raise SightlineError(f"{path} is a folder: name a file to write")
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

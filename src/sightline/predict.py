@@ -27,6 +27,7 @@ from sightline.pillow import from_pillow
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float, UInt8
 from sightline.types import Classes, Images, Placement, Scene
+from sightline.weights.transfer import matching
 
 Source = str | Path | NDArray[Any] | Tensor | Image.Image
 OnError = Callable[[SightlineError], None]
@@ -94,7 +95,8 @@ def predict_stream(
     device: str | torch.device | None = None,
     on_error: OnError | None = None,
 ) -> Iterator[Found]:
-    """As ``predict``, picture by picture, for folders of any length: a few batches are held.
+    """As ``predict``, picture by picture, for folders of any length: eight batches of decoded
+    pictures are held at most.
 
     Args:
         on_error: is told of each picture that cannot be read, and the others go on; left out, the
@@ -106,10 +108,10 @@ def predict_stream(
     model = open_model(model, device)
     least, kept = None, top
     if per_class_score is not None:
-        least = thresholds(per_class_score, model.card.classes, _score_of(model, score))
+        least = thresholds(per_class_score, model.card.classes, score_of(model, score))
         score = float(least.min()) if hasattr(model, "selection") else None
         kept = _before_thresholds(model, top)
-    pictures = _read_ahead(find_sources(sources), 2 * _WINDOW * batch, on_error)
+    pictures = _read_ahead(find_sources(sources), _WINDOW * batch, on_error)
     while window := list(islice(pictures, _WINDOW * batch)):
         with choosing(model, score, kept, least_background):
             window_found = _find(model, window, batch)
@@ -146,7 +148,8 @@ def open_model(model: Any, device: str | torch.device | None = None) -> Any:
         raise SightlineError(f"cannot use device {device}: {error}") from error
 
 
-def _score_of(model: Any, score: float | None) -> float:
+def score_of(model: Any, score: float | None) -> float:
+    """What a thing must be scored higher than to be given."""
     if score is not None:
         return score
     return float(model.selection.score) if hasattr(model, "selection") else 0.0
@@ -203,7 +206,8 @@ def _positive(value: int, name: str) -> int:
 def thresholds(
     chosen: str | Path | Mapping[str, float], classes: Classes, others: float
 ) -> Float[Tensor, " C"]:
-    """A score for each class; ``others`` for those that ``chosen`` does not name.
+    """A score for each class; ``others`` for those that ``chosen`` does not name (in upper or lower
+    case alike, as in ``evaluate``).
 
     Raises:
         SightlineError: the file cannot be read, or names a class that the model does not know.
@@ -211,11 +215,14 @@ def thresholds(
     where = "per-class scores"
     if isinstance(chosen, str | Path):
         where, chosen = str(chosen), _read_scores(Path(chosen))
-    if unknown := sorted(set(chosen) - set(classes.names)):
-        raise SightlineError(
-            f"{where}: the model has no class {unknown[0]}; it knows {', '.join(classes.names)}"
-        )
-    scores = [_within(chosen.get(name, others), f"{where}: {name}") for name in classes.names]
+    names, scores = list(chosen), [others] * len(classes)
+    labels = dict(matching(names, classes.names))
+    for index, name in enumerate(names):
+        if index not in labels:
+            raise SightlineError(
+                f"{where}: the model has no class {name}; it knows {', '.join(classes.names)}"
+            )
+        scores[labels[index]] = _within(chosen[name], f"{where}: {name}")
     return torch.tensor(scores, dtype=torch.float32)
 
 

@@ -54,12 +54,13 @@ def test_scores_chosen_here_are_understood_there(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Red's right answer has score 0.8 and comes after a wrong one with 1: both are kept, down to
-    half of 0.8. Green's has 1. No blue was found rightly, so none is chosen."""
+    half way between 0.8 and 0.05, where the model ends. Green's has 1. No blue was found
+    rightly, so none is chosen."""
     scores = tmp_path / "scores.json"
     assert main(["evaluate", *given, "--choose-scores", str(scores)]) == 0
     chosen = json.loads(scores.read_text())["classes"]
     assert {name: row["score"] for name, row in chosen.items()} == pytest.approx(
-        {"red": 0.4, "green": 0.5}
+        {"red": 0.425, "green": 0.525}
     )
     from tests.bright import save_picture
 
@@ -121,6 +122,7 @@ def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
         (["MODEL", "DATA", "--ious", "50"], "IoU thresholds must lie in 0..1"),
         (["MODEL", "DATA", "--score", "1", "--choose-scores", "x.json"], "no scores to choose"),
         (["MODEL", "DATA", "--kind", "coco-masks"], "no masks to compare"),
+        (["MODEL", "DATA", "--out", "DATA"], "is a folder: name a file to write"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -31,6 +31,12 @@ def test_equal_scores_stand_or_fall_together() -> None:
     assert choice.precision == 0.5
 
 
+def test_no_threshold_lies_below_what_was_looked_at() -> None:
+    """One right answer at 0.06, of those above 0.05: half way between the two."""
+    found = [scene(A, scores=[0.06])]
+    assert choose_scores([scene(A)], found, TWO, above=0.05)["cat"].score == pytest.approx(0.055)
+
+
 def test_class_without_a_right_answer_is_left_out() -> None:
     assert choose_scores([scene(A)], [scene(FAR, scores=[0.9])], TWO) == {}
     assert choose_scores([], [], TWO) == {}

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from sightline import weights
 from sightline.errors import SightlineError
@@ -52,6 +53,21 @@ def test_choices_become_functions() -> None:
     assert faster_rcnn(Path("d")).schedule is stepped
 
 
+def test_each_optimiser_has_its_own_defaults() -> None:
+    adam = faster_rcnn(Path("d"), optimizer="adamw", settings=Settings(batch=8))
+    assert adam.settings.lr == pytest.approx(5e-5)
+    layer = torch.nn.Linear(2, 2)
+    assert adam.optimizer(layer, lr=1.0).param_groups[0]["weight_decay"] == 0.05
+    assert faster_rcnn(Path("d")).optimizer(layer, lr=1.0).param_groups[0]["weight_decay"] == 1e-4
+
+
+def test_the_seed_of_the_run_does_not_move_the_photos_that_are_set_aside() -> None:
+    """Otherwise a model would be measured on photos it was trained on, without a word."""
+    other = faster_rcnn(Path("d"), settings=Settings(seed=7))
+    assert other.data.keywords == faster_rcnn(Path("d")).data.keywords
+    assert faster_rcnn(Path("d"), val_seed=7).data.keywords["seed"] == 7
+
+
 def test_it_is_saved_as_json() -> None:
     recipe = faster_rcnn(Path("d"), size=(240, 320), scale=(0.5, 2.0))
     assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()
@@ -65,6 +81,10 @@ def test_the_model_that_is_built() -> None:
     single = build(CLASSES, fpn=False, backbone="resnet18", size=(64, 96))
     assert single.card.model == "faster_rcnn_single"
     assert single.preprocess.fixed == (64, 96)
+    with pytest.raises(SightlineError, match="size excludes short: give one or the other"):
+        build(CLASSES, backbone="test_resnet", size=(64, 96), short=64)
+    with pytest.raises(SightlineError, match="resized to short 0"):
+        build(CLASSES, backbone="test_resnet", short=0)
 
 
 def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None:

@@ -111,3 +111,4 @@ def test_a_backbone_that_nothing_fits_is_refused(source):
 def test_matching():
     assert matching(["b", "x", "A "], ["a", "B"]) == [(0, 1), (2, 0)]
     assert matching([], ["a"]) == []
+    assert matching(["Cat", "cat", "CAT"], ["cat", "Cat"]) == [(0, 1), (1, 0), (2, 1)]

@@ -24,7 +24,7 @@ def evaluate(
     *,
     split: str | None = None,
     val: float = 0.2,
-    seed: int = 0,
+    val_seed: int = 0,
     kind: Literal["coco", "coco-masks", "coco-keypoints", "voc"] = "coco",
     ious: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
     sigmas: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
@@ -49,7 +49,7 @@ def evaluate(
         Which of its splits: val, train, test ...; left out, val, or all of a file that is named.
     val
         The share that is val where the folder has no such split; as in training.
-    seed
+    val_seed
         Which photos that share is; as in training.
     kind
         COCO's numbers for boxes, masks or keypoints; or VOC's average precision.
@@ -78,11 +78,13 @@ def evaluate(
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
-    from sightline.files import replacing
+    from sightline.files import check_target, replacing
 
     check(kind, ious)
+    for path in filter(None, (out, coco_json, choose_scores)):
+        check_target(path)
     split = split or named_split(data)
-    dataset = open_split(data, split, val, seed)
+    dataset = open_split(data, split, val, val_seed)
     if not json:
         print(f"{data}, {split}: {len(dataset)} pictures")
     numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
@@ -97,6 +99,10 @@ def evaluate(
         trial=numbers,
     )
     evaluation = numbers(answered)
+    if json:
+        print(json_format.dumps(evaluation.to_json(), indent=2))
+    else:
+        _show(evaluation)
     files: dict[Path, Any] = {}
     if out is not None:
         files[out] = evaluation.to_json()
@@ -108,30 +114,27 @@ def evaluate(
     for path, values in files.items():
         with replacing(path) as beside:
             beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
-    if json:
-        print(json_format.dumps(evaluation.to_json(), indent=2))
-    else:
-        _show(evaluation, list(files))
+        if not json:
+            print(f"written: {path}")
     if choose_scores is not None and not chosen:
         raise SightlineError("no thing was found rightly: there are no scores to choose")
 
 
-def _show(evaluation: "Evaluation", written: list[Path]) -> None:
+def _show(evaluation: "Evaluation") -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(evaluation.overall)
     for first in range(0, len(names), _COLUMNS):
         console.print(evaluation.table(names[first : first + _COLUMNS]))
-    for path in written:
-        console.print(f"written: {path}", markup=False)
 
 
 def _choose(answered: "Answered") -> dict[str, object]:
     """Empty where nothing was found rightly."""
     from sightline.metrics.scores import choose_scores
 
-    chosen = choose_scores(*answered)
+    truths, answers, classes, above = answered
+    chosen = choose_scores(truths, answers, classes, above=above)
     if not chosen:
         return {}
     return {"iou": 0.5, "classes": {name: choice._asdict() for name, choice in chosen.items()}}

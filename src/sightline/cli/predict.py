@@ -64,12 +64,14 @@ def predict(
     """
     if not sources:
         raise SightlineError("give photos, folders or globs to look at")
-    from sightline.files import replacing
+    from sightline.files import check_target, replacing
     from sightline.predict import find_sources, open_model, predict_stream, scene_json
 
     files = [Path(str(source)) for source in find_sources(sources)]
     if out is not None:
         _check_apart(out, files)
+    if coco_json is not None:
+        check_target(coco_json)
     loaded = open_model(model, device)
     classes = loaded.card.classes
     failures: list[str] = []

@@ -178,7 +178,7 @@ def _boxes(things: Table) -> list[dict[str, Any]]:
 
 def _add_masks(annotations: list[dict[str, Any]], scene: Scene) -> None:
     if scene.things.masks is None and annotations:
-        raise SightlineError(f"{scene.path or 'a scene'}: its things have no masks to compare")
+        raise SightlineError(_nothing("masks", scene))
     rles = [] if scene.things.masks is None else to_rles(scene.things.masks, scene.size)
     for annotation, rle, area in zip(annotations, rles, areas(rles).tolist(), strict=True):
         annotation |= {"segmentation": rle, "area": float(area)}
@@ -187,8 +187,13 @@ def _add_masks(annotations: list[dict[str, Any]], scene: Scene) -> None:
 def _add_keypoints(annotations: list[dict[str, Any]], scene: Scene) -> None:
     keypoints = scene.things.keypoints
     if keypoints is None and annotations:
-        raise SightlineError(f"{scene.path or 'a scene'}: its things have no keypoints to compare")
+        raise SightlineError(_nothing("keypoints", scene))
     rows = [] if keypoints is None else keypoints.double().flatten(1).tolist()
     for annotation, row in zip(annotations, rows, strict=True):
         annotation["keypoints"] = row
         annotation["num_keypoints"] = sum(visibility > 0 for visibility in row[2::3])
+
+
+def _nothing(what: str, scene: Scene) -> str:
+    whose = "its things have" if scene.things.scores is None else "what was found there has"
+    return f"{scene.path or 'a scene'}: {whose} no {what} to compare"

@@ -10,9 +10,9 @@ a picture, K = C or 1 sets of deltas.
 
 Original / ours. Loss of the shifts: smooth L1 with beta 1 on deltas normalised by their statistics
 / beta 1/9 on deltas weighted (10, 10, 5, 5) (so the same scale). First weights of scores and
-shifts: Gaussian, 0.01 and 0.001 / PyTorch's, which learn faster from scratch. Bottom of the negatives'
-IoU range: 0.1 / 0.1 here, 0 in Faster R-CNN. Image pyramids and truncated SVD: left out, the paper
-itself finds one scale enough. True boxes join the proposals, as in its public code.
+shifts: Gaussian, 0.01 and 0.001 / PyTorch's, which learn faster from scratch. Bottom of the
+negatives' IoU range: 0.1 / 0.1 here, 0 in Faster R-CNN. Image pyramids and truncated SVD: left out,
+the paper itself finds one scale enough. True boxes join the proposals, as in its public code.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -20,6 +20,7 @@ def faster_rcnn(
     pretrained: bool = True,
     freeze_norm: bool | None = None,
     val: float = 0.2,
+    val_seed: int = 0,
     short: int | None = None,
     long: int | None = None,
     size: tuple[int, int] | None = None,
@@ -28,7 +29,7 @@ def faster_rcnn(
     crop: float = 0.0,
     colour: float = 0.0,
     optimizer: Literal["sgd", "adamw"] = "sgd",
-    weight_decay: float = 1e-4,
+    weight_decay: float | None = None,
     schedule: Literal["stepped", "cosine", "one_cycle"] = "stepped",
     settings: Settings = AS_THE_RECIPE_SAYS,
 ) -> Recipe:
@@ -52,6 +53,7 @@ def faster_rcnn(
         freeze_norm: Keep BatchNorm as loaded; left out, where the backbone is loaded (with
             --weights, as they were trained).
         val: Share of the photos to validate on, where the folder has no val split.
+        val_seed: Which photos that share is; sightline evaluate has the same two options.
         short: Short side of the photos in pixels; left out, that of --weights, or the model's (800;
             600 without pyramid).
         long: The long side is never brought beyond so many pixels.
@@ -60,8 +62,8 @@ def faster_rcnn(
         scale: Range of the zoom, such as 0.5 2.
         crop: Probability of a random crop.
         colour: Strength of colour changes, 0 to 1.
-        optimizer: sgd or adamw (then give --lr 1e-4 or so).
-        weight_decay: Pull of the weights to zero.
+        optimizer: sgd, or adamw with a learning rate of 0.0001 in proportion to the batch.
+        weight_decay: Pull of the weights to zero; left out, 0.0001 with sgd, 0.05 with adamw.
         schedule: How the learning rate falls.
     """
     from sightline import optim
@@ -77,9 +79,11 @@ def faster_rcnn(
     }
     architecture = {name: value for name, value in named.items() if value is not None}
     batch = settings.batch or 16
+    lr = {"sgd": 0.02, "adamw": 1e-4}[optimizer] * batch / 16
     settings = settings.otherwise(
-        passes=12, batch=batch, lr=0.02 * batch / 16, clip=10.0, freeze=2 if loaded else 0
+        passes=12, batch=batch, lr=lr, clip=10.0, freeze=2 if loaded else 0
     )
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
     if settings.weights is not None and not architecture:
         model = partial(build_like, weights=str(settings.weights), freeze_norm=freeze_norm)
     else:
@@ -92,9 +96,9 @@ def faster_rcnn(
     return Recipe(
         name="faster_rcnn",
         model=partial(model, short=short, long=long, size=size),
-        data=partial(open_dataset, path=data, val=val, seed=settings.seed),
+        data=partial(open_dataset, path=data, val=val, seed=val_seed),
         augment=Augment(flip=flip, scale=scale, crop=crop, colour=colour),
-        optimizer=partial(getattr(optim, optimizer), weight_decay=weight_decay),
+        optimizer=partial(getattr(optim, optimizer), **decay),
         schedule=getattr(optim, schedule),
         settings=settings,
     )
@@ -185,12 +189,21 @@ def build_like(
 
 
 def _resized(model: Any, short: int | None, long: int | None, size: tuple[int, int] | None) -> Any:
-    """The model with those sizes of its preprocessing that are not None."""
+    """The model with those sizes of its preprocessing that are not None.
+
+    Raises:
+        SightlineError: a fixed size and the rule for another.
+    """
     from dataclasses import replace
 
+    from sightline.errors import SightlineError
+
+    sides = {"short": short, "long": long}
+    given = {name: pixels for name, pixels in sides.items() if pixels is not None}
+    if size is not None and given:
+        raise SightlineError(f"size excludes {' and '.join(given)}: give one or the other")
     if size is not None:
         model.preprocess = replace(model.preprocess, fixed=size)
-    elif short is not None or long is not None:
-        own = model.preprocess
-        model.preprocess = replace(own, short=short or own.short, long=long or own.long, fixed=None)
+    elif given:
+        model.preprocess = replace(model.preprocess, fixed=None, **given)
     return model

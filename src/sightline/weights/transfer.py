@@ -127,10 +127,12 @@ def _by_class(
 
 
 def matching(wanted: Sequence[str], known: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of positions at which the two lists name one class, upper and lower case alike."""
-    where = {name.casefold().strip(): index for index, name in enumerate(known)}
-    keys = [name.casefold().strip() for name in wanted]
-    return [(mine, where[key]) for mine, key in enumerate(keys) if key in where]
+    """Pairs of positions at which the two lists name one class: letter by letter, or else upper and
+    lower case alike."""
+    exact = {name: index for index, name in enumerate(known)}
+    alike = {name.casefold().strip(): index for index, name in enumerate(known)}
+    found = [exact.get(name, alike.get(name.casefold().strip())) for name in wanted]
+    return [(mine, theirs) for mine, theirs in enumerate(found) if theirs is not None]
 
 
 def _which(names: Sequence[str], loaded: Sequence[int]) -> str:
