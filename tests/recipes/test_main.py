@@ -1,6 +1,8 @@
 """``python -m sightline.recipes``: the same spelling as the command line's."""
 
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,17 @@ def test_a_mistake_is_exit_code_2(
     monkeypatch.setattr(sys, "argv", ["x", "faster_rcnn", "--polish", "3"])
     assert main() == 2
     assert capsys.readouterr().err == "error: faster_rcnn has no option polish\n"
+
+
+def test_a_warning_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warns(recipe: object) -> None:
+        warnings.warn("2 boxes\nwithout area dropped", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys, "argv", ["x", "faster_rcnn", "--data", "d"])
+    monkeypatch.setattr(import_module("sightline.train"), "train", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main() == 0
+    assert capsys.readouterr().err == "warning: 2 boxes without area dropped\n"

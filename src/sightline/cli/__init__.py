@@ -8,10 +8,10 @@ a bug of ours keeps its traceback and exits with 1.
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import sightline
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, show_warning
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -53,7 +53,7 @@ def build() -> "App":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the arguments of the process; gives the exit code."""
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show_warning
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         except SightlineError as error:
@@ -82,15 +82,3 @@ def _run(arguments: Sequence[str]) -> int:
 def _refuse(error: Exception) -> int:
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     return 2
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """What was dropped or mended in the user's data is one line; where in our code is no matter."""
-    print("warning:", " ".join(str(message).split()), file=file or sys.stderr)

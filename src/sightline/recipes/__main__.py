@@ -4,6 +4,7 @@ Options are those of the recipe function and of ``Settings``, and are read by th
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib import import_module
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, show_warning
 from sightline.recipes import RECIPES
 from sightline.recipes.recipe import Recipe, Settings
 
@@ -139,6 +140,7 @@ def main() -> int:
     from sightline.train import train
 
     arguments = sys.argv[1:]
+    warnings.showwarning = show_warning
     try:
         if "--help" in arguments:
             print(explain(arguments))
