@@ -209,7 +209,7 @@ class LabelMap(nn.Module):
 class Words(nn.Module):
     """A region head that says three words of a vocabulary of eight about each thing."""
 
-    needs: frozenset[str] = frozenset()
+    needs = frozenset({"words"})
 
     def __init__(self, channels: int, strides: Sequence[int]) -> None:
         super().__init__()

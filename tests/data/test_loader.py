@@ -173,9 +173,16 @@ def test_only_what_the_model_needs_is_loaded() -> None:
 
 def test_a_model_that_needs_what_the_data_lacks() -> None:
     data = InMemory([boxes_scene((20, 20))])
-    for needs in ("masks", "keypoints", "semantic", "panoptic"):
+    for needs in ("masks", "keypoints", "semantic", "panoptic", "words"):
         with pytest.raises(SightlineError, match=f"trains on {needs}, and the data set has none"):
             train(data, needs=frozenset({needs}))
+
+
+def test_a_model_may_need_an_extra_column() -> None:
+    scene = boxes_scene((20, 20))
+    scene.things.extra["words"] = torch.arange(len(scene.things))
+    [batch] = train(InMemory([scene]), needs=frozenset({"words"}))
+    assert batch.targets[0].things.extra["words"].tolist() == scene.things.extra["words"].tolist()
 
 
 def test_keypoints_are_mirrored_as_the_classes_say() -> None:

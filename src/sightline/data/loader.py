@@ -141,8 +141,9 @@ def eval_loader(
 def _check_needs(dataset: Dataset, needs: frozenset[str]) -> None:
     """A field is present in all scenes of a data set or in none."""
     scene = dataset.scene(0)
+    known = vars(scene) | vars(scene.things) | scene.things.extra
     for name in sorted(needs):
-        if getattr(scene if hasattr(scene, name) else scene.things, name) is None:
+        if known.get(name) is None:
             raise SightlineError(f"the model trains on {name}, and the data set has none")
 
 
