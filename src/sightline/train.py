@@ -183,9 +183,6 @@ def batches(recipe: "Recipe", data: Splits, model: Any, epoch: int, start: int) 
     settings, world = recipe.settings, distributed.world()
     if recipe.batch % world:
         raise SightlineError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
-    augment = recipe.augment
-    if augment is not None:
-        augment = replace(augment, mirrored=data.train.classes.mirrored)
     return train_loader(
         data.train,
         model.preprocess,
@@ -193,7 +190,7 @@ def batches(recipe: "Recipe", data: Splits, model: Any, epoch: int, start: int) 
         seed=settings.seed,
         epoch=epoch,
         start=start,
-        augment=augment,
+        augment=recipe.augment,
         workers=settings.workers,
         needs=model.needs,
         rank=distributed.rank(),
