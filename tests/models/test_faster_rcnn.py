@@ -1,12 +1,92 @@
-"""What the builder makes of its options, and weights that diverged."""
+"""Training as torchvision's, what the builder makes of its options, and weights that diverged."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torchvision.models.detection import FasterRCNN as Torchvision
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from sightline.errors import SightlineError
 from sightline.models import create
 from sightline.models.faster_rcnn import PYRAMID_SIZES, sizes_of_levels
-from sightline.types import Images
+from sightline.types import Images, Instances, Scene
+from sightline.weights.torchvision import read_torchvision
+
+EVERYTHING = 10**6  # samples: so many that nothing is left to chance
+
+
+def their_model() -> Any:
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+    )
+    return Torchvision(
+        backbone,
+        num_classes=4,
+        min_size=96,
+        max_size=128,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        rpn_pre_nms_top_n_train=100,
+        rpn_post_nms_top_n_train=100,
+        rpn_batch_size_per_image=EVERYTHING,
+        box_batch_size_per_image=EVERYTHING,
+        box_positive_fraction=0.5,
+    )
+
+
+def with_weights_of(theirs: Any, folder: Path) -> Any:
+    ours = create(
+        "faster_rcnn",
+        3,
+        backbone="resnet18",
+        even_anchors=True,
+        training_candidates=100,
+        training_proposals=100,
+    )
+    ours.rpn.samples = EVERYTHING
+    ours.box_head.sampling = replace(ours.box_head.sampling, count=EVERYTHING, positive_share=0.5)
+    torch.save(theirs.state_dict(), folder / "theirs.pth")
+    ours.load_state_dict(read_torchvision(folder / "theirs.pth").tensors)
+    return ours
+
+
+def test_losses_and_gradients_are_torchvisions(tmp_path: Path) -> None:
+    """One training step, both stages, where both learn from all anchors and all proposals; in
+    double precision, but for torchvision's targets."""
+    torch.manual_seed(0)
+    theirs = their_model()
+    ours = with_weights_of(theirs, tmp_path).double().train()
+    theirs.double().train()
+    pixels = torch.rand(2, 3, 96, 128, dtype=torch.float64)
+    boxes = torch.tensor(
+        [[[5.0, 8, 60, 70], [50, 20, 110, 90]], [[10, 10, 40, 30], [0, 40, 90, 95]]]
+    )
+    labels = torch.tensor([[0, 2], [1, 1]])
+    scenes = [Scene((96, 128), Instances(b, n)) for b, n in zip(boxes, labels, strict=True)]
+    mine = ours(Images(pixels, torch.tensor([[96, 128]] * 2)), scenes)
+    pairs = zip(boxes.double(), labels + 1, strict=True)
+    their = theirs(list(pixels), [{"boxes": b, "labels": n} for b, n in pairs])
+    names = {
+        "rpn_object": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "class": "loss_classifier",
+        "box": "loss_box_reg",
+    }
+    for name, their_name in names.items():
+        assert mine[name].mean().item() == pytest.approx(their[their_name].item(), rel=1e-6), name
+    sum(loss.mean() for loss in mine.values()).backward()
+    sum(their.values()).backward()
+    for parameter in theirs.parameters():
+        parameter.data = parameter.grad
+    torch.save(theirs.state_dict(), tmp_path / "gradients.pth")
+    gradients = read_torchvision(tmp_path / "gradients.pth").tensors
+    for name, parameter in ours.named_parameters():
+        apart = (parameter.grad - gradients[name]).norm() / gradients[name].norm()
+        assert apart < 1e-5, name
 
 
 def test_five_levels_have_one_size_each_and_others_have_all() -> None:
