@@ -1,7 +1,9 @@
-"""What every model must do, as functions that take a ``Case`` and assert.
+"""What every model, data set and metric must do, as functions that assert. What every backbone must
+do is in ``tests/backbones``.
 
-A model is tried on pictures of two sizes with coloured rectangles in them: small enough to be
-learnt by heart in seconds, so that the contracts also hold for a model that answers something.
+A model, as a ``Case``, is tried on pictures of two sizes with coloured rectangles in them: small
+enough to be learnt by heart in seconds, so that the contracts also hold for a model that answers
+something.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 import sightline.models
 from sightline import weights
+from sightline.data.packed import Dataset
 from sightline.metrics.detection import coco_numbers
+from sightline.metrics.evaluation import Evaluation
 from sightline.ops import boxes as box_ops
 from sightline.types import Classes, Images, Instances, Loss, Placement, Scene
 
@@ -272,3 +276,39 @@ CONTRACTS = [
     assert_saves_and_loads,
     assert_exports,
 ]
+
+
+def assert_dataset(dataset: Dataset) -> None:
+    """What a loader and an evaluation rely on."""
+    ids = [dataset.scene(index).image_id for index in range(len(dataset))]
+    assert len(set(ids)) == len(ids) > 0
+    for index in range(len(dataset)):
+        picture, scene, size = dataset.picture(index), dataset.scene(index), dataset.size(index)
+        assert picture.dtype == torch.uint8
+        assert tuple(picture.shape) == (3, *size)
+        assert scene.size == size
+        things, (height, width) = scene.things, size
+        assert (box_ops.area(things.boxes) > 0).all()
+        assert torch.equal(box_ops.clip(things.boxes, torch.tensor([height, width])), things.boxes)
+        assert ((things.labels >= 0) & (things.labels < len(dataset.classes))).all()
+        assert things.scores is None
+        scene.things.boxes += 1  # what was given away is not the data set's own
+        assert torch.equal(dataset.scene(index).things.boxes + 1, scene.things.boxes)
+
+
+def assert_metric(
+    measure: Callable[[Sequence[Scene], Sequence[Scene], Classes], Evaluation], number: str
+) -> None:
+    """The truth itself is worth 1, nothing 0, and neither the order of the pictures nor a picture
+    without a thing changes that; every class has its number."""
+    truths = [replace(s, image_id=n, semantic=None) for n, s in enumerate(pictures()[1])]
+    truths.append(replace(truths[0], things=truths[0].things[:0], image_id=len(truths)))
+    perfect = [
+        replace(s, things=replace(s.things, scores=torch.linspace(0.9, 0.8, len(s.things))))
+        for s in truths
+    ]
+    nothing = [replace(s, things=s.things[:0]) for s in perfect]
+    assert measure(truths, perfect, CLASSES)[number] == 1
+    assert measure(truths[::-1], perfect[::-1], CLASSES)[number] == 1
+    assert measure(truths, nothing, CLASSES)[number] == 0
+    assert list(measure(truths, perfect, CLASSES).per_class) == list(CLASSES.names)
