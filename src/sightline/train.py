@@ -227,11 +227,14 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
     """Backward through one batch, in ``accumulate`` parts; gives each loss, and their sum ``loss``.
 
     A loss is its total over its count, both summed over all parts and processes. The count must be
-    known before the first backward pass: with one part the forward pass gives it, with several a
-    forward pass beforehand that leaves no trace.
+    known before the first backward pass: of a whole batch the forward pass gives it, of one in
+    parts a forward pass beforehand that leaves no trace.
     """
     parts = list(parts_of(batch, run.settings.accumulate))
-    if len(parts) == 1:
+    # By the setting, the same for all processes, which must send buffers and counts in the same
+    # order: the share of one process may be a single picture, and so a single part.
+    whole = run.settings.accumulate == 1
+    if whole:
         known = [forward(run, run.replica, batch)]
     else:
         with traceless(run.model, run.device), torch.no_grad():
@@ -245,7 +248,7 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
     for number, part in enumerate(parts, start=1):
         alone = number < len(parts)
         with distributed.unsynced(run.replica) if alone else nullcontext():
-            losses = known[0] if len(parts) == 1 else forward(run, run.replica, part)
+            losses = known[0] if whole else forward(run, run.replica, part)
             loss = sum(losses[name].total / divisors[name] for name in names)
             # Over processes gradients are averaged, and ours are shares of a sum.
             (loss * distributed.world()).backward()
