@@ -91,6 +91,30 @@ def test_ctrl_c_where_there_is_no_sigchld(monkeypatch: pytest.MonkeyPatch) -> No
         assert stop.asked
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="as on Windows")
+def test_ctrl_c_and_the_end_of_a_worker_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait while PyTorch computes. Then neither its error nor a complaint of Python's."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def worker_ended(*_: object) -> None:
+        raise RuntimeError("DataLoader worker is killed by signal")
+
+    both = {signal.SIGINT, signal.SIGCHLD}
+    before = signal.signal(signal.SIGCHLD, worker_ended)
+    try:
+        with StopRequest() as stop:
+            signal.pthread_sigmask(signal.SIG_BLOCK, both)
+            for number in both:
+                os.kill(os.getpid(), number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+            assert stop.asked
+        assert signal.getsignal(signal.SIGCHLD) is worker_ended
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not complaints
+
+
 def failing() -> Iterator[int]:
     yield 1
     raise RuntimeError("a worker was ended")

@@ -152,10 +152,10 @@ class StopRequest:
         self.asked = True
         self.__exit__()
         # The loader's workers may die of the same signal, for which PyTorch would raise an error
-        # wherever the loop happens to be.
+        # wherever the loop happens to be. Not SIG_DFL: Python complains where one has died already.
         self._before = {}
         if hasattr(signal, "SIGCHLD"):  # not on Windows
-            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _nothing)
 
     def check(self, everywhere: bool = True) -> None:
         """Where the run can be saved.
@@ -176,6 +176,10 @@ class StopRequest:
         except RuntimeError:
             if not self.asked:
                 raise
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """What there is to do when a worker has ended."""
 
 
 def command() -> str:
