@@ -115,17 +115,25 @@ def test_ctrl_c_and_the_end_of_a_worker_at_once(monkeypatch: pytest.MonkeyPatch)
     assert not complaints
 
 
-def failing() -> Iterator[int]:
-    yield 1
-    raise RuntimeError("a worker was ended")
+@pytest.mark.parametrize("error", [RuntimeError, ConnectionResetError, EOFError])
+def test_workers_ended_by_ctrl_c_are_no_error(error: type[Exception]) -> None:
+    stop = StopRequest()
+
+    def items(asked: bool) -> Iterator[int]:
+        yield 1
+        stop.asked = asked
+        raise error("a worker was ended")
+
+    with pytest.raises(error, match="a worker was ended"):
+        list(stop.until(items(asked=False)))
+    assert list(stop.until(items(asked=True))) == [1]
 
 
-def test_workers_ended_by_ctrl_c_are_no_error() -> None:
-    with StopRequest() as stop:
-        with pytest.raises(RuntimeError, match="a worker was ended"):
-            list(stop.until(failing()))
-        stop.asked = True
-        assert list(stop.until(failing())) == [1]
+def test_no_item_is_waited_for_after_ctrl_c() -> None:
+    stop, taken = StopRequest(), iter([1, 2, 3])
+    for item in stop.until(taken):
+        stop.asked = item == 2
+    assert list(taken) == [3]
 
 
 def test_the_command_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline import checkpoint, distributed
+from sightline.data.loader import Batch, Loader
 from sightline.errors import SightlineError
 from sightline.layers.norm import freeze_batchnorm
 from sightline.recipes.recipe import Recipe
@@ -451,6 +452,38 @@ def test_a_run_of_two_processes_is_a_run_of_one(
     second = load_file(tmp_path / "two" / "model.safetensors")
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=1e-4)
+
+
+@forks
+@pytest.mark.parametrize(("name", "steps"), [("train_loader", 1), ("eval_loader", 6)])
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_signal_to_one_process_stops_both(
+    tmp_path: Path, free_port: int, name: str, steps: int, asked: int
+) -> None:
+    """It takes the workers along: one process is without its second batch, while the other has its
+    own and knows of nothing."""
+    recipe, given = tiny.recipe(tmp_path), getattr(loop, name)
+
+    class Ended(Loader):
+        def __iter__(self) -> Iterator[Batch]:
+            yield next(super().__iter__())
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker is killed by signal")
+
+    def ended(*values: Any, **named: Any) -> Loader:
+        loader = given(*values, **named)
+        loader.__class__ = Ended
+        return loader
+
+    def work(rank: int) -> None:
+        if rank == asked:
+            setattr(loop, name, ended)  # of this process alone
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(recipe)
+
+    in_two(work, free_port)
+    progress = checkpoint.read_progress(tmp_path / "last.safetensors")
+    assert (progress["step"], progress["passes"]) == (steps, 0)
 
 
 @pytest.fixture

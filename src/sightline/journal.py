@@ -157,23 +157,26 @@ class StopRequest:
         if hasattr(signal, "SIGCHLD"):  # not on Windows
             self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _nothing)
 
-    def check(self, everywhere: bool = True) -> None:
-        """Where the run can be saved.
-
-        Args:
-            everywhere: all processes are here, and stop when one was asked.
+    def check(self) -> None:
+        """Where the run can be saved, and where every process comes as often as the others.
 
         Raises:
-            Stopped: the run was asked to stop.
+            Stopped: one of the processes was asked to stop.
         """
-        if distributed.agreed(self.asked) if everywhere else self.asked:
+        if distributed.agreed(self.asked):
             raise Stopped
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; no error if the Ctrl-C that asked to stop also ended the loader's workers."""
+        """The items, up to the one during which this process was asked to stop.
+
+        The signal may also end the loader's workers: their error then is none.
+        """
         try:
-            yield from items
-        except RuntimeError:
+            for item in items:
+                yield item
+                if self.asked:
+                    return
+        except (RuntimeError, OSError, EOFError):  # EOFError and OSError: on the way from a worker
             if not self.asked:
                 raise
 

@@ -206,6 +206,9 @@ def train_pass(run: Run, stop: StopRequest) -> None:
     loader = batches(run.recipe, run.data, run.model, progress.passes, progress.step - begun)
     run.journal.start_clock()
     for batch in stop.until(loader):
+        # Another process may be out of the loop, its batch lost with the worker that read it: it
+        # waits below, and no other message may come before this one.
+        stop.check()
         seed_generators(settings.seed, progress.step, distributed.rank())
         lr = set_lr(run.optimizer, run.recipe.schedule(progress.step, run.steps))
         losses = gradients(run, batch)
@@ -216,7 +219,6 @@ def train_pass(run: Run, stop: StopRequest) -> None:
             run.ema.update(run.model, progress.step)
         progress.step += 1
         record(run, losses, lr, len(batch.targets) * distributed.world())
-        stop.check()
         within = progress.step - begun < run.pass_steps
         if settings.save_every and progress.step % settings.save_every == 0 and within:
             save(run)
@@ -370,8 +372,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + torch.stack(loss).double().cpu()
             answers |= dict(zip(batch.indices, found, strict=True))
-            stop.check(everywhere=False)
-    stop.check(everywhere=False)  # the Ctrl-C may have ended the loader before its last picture
+    stop.check()
     return _numbers(data, distributed.gathered((sums, answers)))
 
 
