@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sightline.journal import Journal, Stopped, StopRequest, command, duration
+from sightline.journal import Journal, Stopped, StopRequest, command, duration, pass_text
 
 
 def test_a_log_is_cut_where_the_checkpoint_was(tmp_path: Path) -> None:
@@ -46,9 +46,15 @@ def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = Journal(tmp_path / "log.jsonl")
-    journal.best = "  best 0.500"
+    journal.best = 0.5
     journal.show(3, 9, "loss 1.5")
     assert capsys.readouterr().out == "step 3/9  loss 1.5  ? left  best 0.500\n"
+
+
+def test_a_pass_in_one_line() -> None:
+    values = {"pass": 2, "train": {"loss": 1.5, "side": 1}, "val": {"loss": 2, "AP": 0.25}}
+    assert pass_text(values) == "pass 2: loss 1.5000, val loss 2.0000, val AP 0.2500"
+    assert pass_text(values | {"val": {}}) == "pass 2: loss 1.5000"
 
 
 def test_one_line_in_a_terminal(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.console = Console(quiet=path is None, highlight=False, markup=False, soft_wrap=True)
         self.path = path
-        self.best = ""  # shown with every step
+        self.best: float | None = None  # score of the best pass so far, shown with every step
         self._began, self._first = time.monotonic(), -1
         self._last, self._pace = time.monotonic(), 0.0  # seconds a picture
         self._bar: Progress | None = None
@@ -82,9 +82,10 @@ class Journal:
 
     def show(self, step: int, steps: int, line: str) -> None:
         """The progress line: redrawn in a terminal, one after another elsewhere."""
-        left = self._time_left(step, steps)
+        best = "" if self.best is None else f"  best {self.best:.3f}"
+        line = f"{line}  {self._time_left(step, steps)} left{best}"
         if not self.live:
-            self.say(f"step {step}/{steps}  {line}  {left} left{self.best}")
+            self.say(f"step {step}/{steps}  {line}")
             return
         if self._bar is None:
             columns = (
@@ -96,7 +97,7 @@ class Journal:
             self._bar.add_task("", total=steps)
             self._bar.start()
         task = self._bar.task_ids[0]
-        self._bar.update(task, completed=step, description=f"{line}  {left} left{self.best}")
+        self._bar.update(task, completed=step, description=line)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -119,6 +120,13 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def pass_text(values: Mapping[str, Any]) -> str:
+    """One line on a pass, from what the log says of it: ``train`` and ``val`` hold numbers."""
+    parts = {"loss": values["train"]["loss"]}
+    parts |= {f"val {n}": values["val"][n] for n in ("loss", "AP", "AP50") if n in values["val"]}
+    return f"pass {values['pass']}: " + ", ".join(f"{n} {v:.4f}" for n, v in parts.items())
 
 
 def _without_nan(value: Any) -> Any:

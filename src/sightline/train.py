@@ -35,7 +35,7 @@ from sightline.checkpoint import (
 from sightline.data.loader import Batch, Loader, eval_loader, train_loader
 from sightline.data.packed import Dataset, Splits
 from sightline.errors import SightlineError
-from sightline.journal import Journal, Stopped, StopRequest, command
+from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.optim import Ema, freeze, parts_of, set_lr, traceless
@@ -161,7 +161,7 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
     if not can_measure_ap():
         journal.say("AP is not measured (pip install hotcoco): the loss decides which pass is best")
     journal.cut(progress.log)
-    journal.best = _best_text(progress)
+    journal.best = progress.best
     if settings.compile:
         model.outputs = torch.compile(model.outputs)  # type: ignore[assignment,arg-type]
     return Run(
@@ -335,7 +335,7 @@ def finish_pass(run: Run, stop: StopRequest) -> None:
         values["val"] = validate(run, stop)
         keep_best(run, values["val"], number)
     run.journal.write(values)
-    run.journal.say(_pass_text(values))
+    run.journal.say(pass_text(values))
     progress.passes, progress.whole, progress.recent = number, {}, {}
     if settings.patience and progress.stale >= settings.patience:
         progress.ended = f"not better for {progress.stale} validations"
@@ -424,7 +424,7 @@ def keep_best(run: Run, numbers: Mapping[str, float], number: int) -> None:
         progress.stale += 1
         return
     progress.best, progress.best_pass, progress.stale = score, number, 0
-    run.journal.best = _best_text(progress)
+    run.journal.best = progress.best
     save_weights(run, run.recipe.folder / BEST, {"pass": number, "val": numbers})
 
 
@@ -480,16 +480,6 @@ def _memory_explained(settings: "Settings") -> Iterator[None]:
 
 def _means(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: value / sums["steps"] for name, value in sums.items() if name != "steps"}
-
-
-def _pass_text(values: Mapping[str, Any]) -> str:
-    parts = {"loss": values["train"]["loss"]}
-    parts |= {f"val {n}": values["val"][n] for n in ("loss", "AP", "AP50") if n in values["val"]}
-    return f"pass {values['pass']}: " + ", ".join(f"{n} {v:.4f}" for n, v in parts.items())
-
-
-def _best_text(progress: Progress) -> str:
-    return "" if progress.best is None else f"  best {progress.best:.3f}"
 
 
 def _result(folder: Path, progress: Progress) -> Result:
