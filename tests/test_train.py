@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -214,6 +215,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, accumulate: int
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match=r"step 1: the gradient is not finite"):
         loop.train(tiny.recipe(tmp_path, exploding))
+
+
+def without_card(classes: Classes) -> tiny.Tiny:
+    model = tiny.Tiny()
+    del model.card
+    return model
+
+
+def with_module(classes: Classes) -> tiny.Tiny:
+    model = tiny.Tiny()
+    model.card = replace(model.card, options={"heads": {"mask": torch.nn.Identity()}})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "what"), [(without_card, "no card"), (with_module, "'heads' of tiny is no plain")]
+)
+def test_a_model_that_cannot_be_saved_is_not_trained(
+    tmp_path: Path, model: Callable[[Classes], tiny.Tiny], what: str
+) -> None:
+    with pytest.raises(SightlineError, match=rf"^.*{what}.* in sightline\.models\.MODELS.*$"):
+        loop.train(tiny.recipe(tmp_path, model))
+    assert not (tmp_path / "run.json").exists()  # written before the first step
 
 
 def hungry(classes: Classes) -> tiny.Tiny:

@@ -40,6 +40,7 @@ from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.optim import Ema, freeze, parts_of, set_lr, traceless
 from sightline.types import Loss, Scene
+from sightline.weights.native import card_json, card_of
 
 if TYPE_CHECKING:
     from sightline.recipes.recipe import Recipe, Settings
@@ -141,7 +142,11 @@ def train(recipe: "Recipe") -> Result:
 
 
 def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: Journal) -> Run:
-    """Build all that the recipe names, after the seed is set, and bring it to where the run was."""
+    """Build all that the recipe names, after the seed is set, and bring it to where the run was.
+
+    Raises:
+        SightlineError: the model could not be built again from its card, and so not be saved.
+    """
     settings, last = recipe.settings, recipe.folder / LAST
     seed_generators(settings.seed)
     if settings.deterministic and device.type == "cuda":
@@ -149,6 +154,7 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
         torch.use_deterministic_algorithms(True)
     data = recipe.data()
     model = recipe.model(data.train.classes)
+    card_json(card_of(model), recipe.folder / FINAL)  # what cannot be saved is not trained first
     if settings.weights is not None and not last.exists():
         journal.say(weights.transfer(model, settings.weights).table())
     freeze(model, settings.freeze or 0)

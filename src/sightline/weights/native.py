@@ -44,7 +44,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     tensors, tied = _untied(model.state_dict())
     metadata = {
         "format": FORMAT,
-        "card": _card_json(card_of(model), path),
+        "card": card_json(card_of(model), path),
         "preprocess": json.dumps(preprocess_of(model).to_json()),
         "tied": json.dumps(tied),
     }
@@ -134,7 +134,10 @@ def card_of(model: nn.Module) -> Card:
     """
     card = getattr(model, "card", None)
     if not isinstance(card, Card):
-        raise SightlineError("the model has no card to be built again by; build it with create()")
+        raise SightlineError(
+            "the model has no card to be built again by; register its builder in "
+            "sightline.models.MODELS and build it with create()"
+        )
     return card
 
 
@@ -144,14 +147,19 @@ def preprocess_of(model: nn.Module) -> Preprocess:
     return preprocess
 
 
-def _card_json(card: Card, path: Path) -> str:
+def card_json(card: Card, path: Path) -> str:
+    """The card as it stands in a checkpoint.
+
+    Raises:
+        SightlineError: an option that is no JSON value; ``path`` says of which file.
+    """
     for name, value in card.options.items():
         try:
             json.dumps(value)
         except TypeError as error:
             raise SightlineError(
                 f"{path}: option {name!r} of {card.model} is no plain value, so the model could "
-                "not be built again; give it a builder of its own in MODELS"
+                "not be built again; register a builder of its own in sightline.models.MODELS"
             ) from error
     return json.dumps(asdict(card))
 
