@@ -1,11 +1,13 @@
 """Groups, schedules, freezing, parts of a batch, averaged weights: each by hand."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from sightline.backbones import create_backbone
 from sightline.data.loader import train_loader
@@ -45,6 +47,16 @@ def test_norms_can_be_decayed_too() -> None:
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(SightlineError, match="nothing is left to train"):
         sgd(Tiny().requires_grad_(False), lr=0.1)
+
+
+@pytest.mark.parametrize("make", [sgd, adamw])
+@pytest.mark.parametrize("name", ["weight_decay", "backbone"])
+@pytest.mark.parametrize("value", [-1e-4, math.nan, math.inf])
+def test_numbers_of_a_group_are_checked(
+    make: Callable[..., Optimizer], name: str, value: float
+) -> None:
+    with pytest.raises(SightlineError, match=f"{name} must be at least 0 and finite, not {value}"):
+        make(Tiny(), lr=0.1, **{name: value})
 
 
 def test_set_lr_scales_every_group() -> None:

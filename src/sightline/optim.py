@@ -60,7 +60,14 @@ def parameter_groups(
 
     ``base_lr`` of a group is what the schedule's factor multiplies. Norms and biases are the
     parameters of one axis or none.
+
+    Raises:
+        SightlineError: nothing to train, or a number that is negative or not finite: PyTorch does
+            not look at those of a group.
     """
+    for what, value in (("weight_decay", weight_decay), ("backbone", backbone)):
+        if not 0 <= value < math.inf:  # NaN is not
+            raise SightlineError(f"{what} must be at least 0 and finite, not {value}")
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
