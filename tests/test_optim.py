@@ -15,6 +15,7 @@ from sightline.errors import SightlineError
 from sightline.optim import (
     Ema,
     adamw,
+    averaged,
     cosine,
     freeze,
     one_cycle,
@@ -172,7 +173,9 @@ def test_ema_takes_the_place_of_tied_weights_and_gives_it_back() -> None:
     own = model[0].weight.detach().clone()
     ema.values["0.weight"].fill_(3)
     ema.values["1.weight"].fill_(3)
-    with ema.in_place_of(model):
+    with averaged(model, ema):
         assert (model[1].weight == 3).all()
+    with averaged(model, None):
+        assert torch.equal(model[1].weight, own)
     assert torch.equal(model[0].weight, own)
     assert (ema.values["0.weight"] == 3).all()

@@ -6,7 +6,7 @@ the whole run of ``steps``, so a run of another length is the same curve stretch
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -198,3 +198,8 @@ class Ema:
             yield
         finally:
             model.load_state_dict(own)
+
+
+def averaged(model: nn.Module, ema: Ema | None) -> AbstractContextManager[None]:
+    """Within, the model has the averaged weights, where there are any."""
+    return nullcontext() if ema is None else ema.in_place_of(model)

@@ -38,7 +38,7 @@ from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
-from sightline.optim import Ema, freeze, parts_of, set_lr, traceless
+from sightline.optim import Ema, averaged, freeze, parts_of, set_lr, traceless
 from sightline.types import Loss, Scene
 from sightline.weights.native import card_json, card_of
 
@@ -371,7 +371,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     answers: dict[int, Scene] = {}
     model.eval()
     run.journal.show(run.progress.step, run.steps, "validating")
-    with _averaged(run), torch.no_grad():
+    with averaged(run.model, run.ema), torch.no_grad():
         distributed.same_buffers(model)
         for batch in stop.until(loader):
             losses, found = measure_batch(run, batch)
@@ -449,16 +449,9 @@ def save_weights(run: Run, path: Path, numbers: Mapping[str, Any]) -> None:
     card = run.model.card
     made = {"recipe": run.recipe.to_json(), "step": run.progress.step, "numbers": dict(numbers)}
     run.model.card = replace(card, history=(*card.history, made))
-    with _averaged(run):
+    with averaged(run.model, run.ema):
         weights.save(run.model, path)
     run.model.card = card
-
-
-@contextmanager
-def _averaged(run: Run) -> Iterator[None]:
-    """Within, the model has the averaged weights, where there are any."""
-    with nullcontext() if run.ema is None else run.ema.in_place_of(run.model):
-        yield
 
 
 def seed_generators(*parts: int) -> None:
