@@ -1,5 +1,6 @@
 """A single process needs nothing special; two make the run of one, and stop together."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from sightline import checkpoint, distributed
 from sightline.data.loader import Batch, Loader
 from sightline.errors import SightlineError
 from sightline.layers.norm import freeze_batchnorm
-from sightline.types import Classes
+from sightline.types import Classes, Images, Loss, Scene
 from tests import tiny
 from tests.test_train import agree, lines, loop, plain, step
 
@@ -156,3 +157,28 @@ def test_a_signal_to_one_process_stops_both(
     in_two(work, free_port)
     progress = checkpoint.read_progress(tmp_path / "last.safetensors")
     assert (progress["step"], progress["passes"]) == (steps, 0)
+
+
+class Overgrown(tiny.Tiny):
+    """Not a number for one validation picture."""
+
+    def losses(self, outputs: Any, images: Images, targets: list[Scene]) -> dict[str, Loss]:
+        losses = super().losses(outputs, images, targets)
+        if not self.training and any(scene.path == "4.png" for scene in targets):
+            losses["side"] = Loss(losses["side"].total * math.nan, losses["side"].count)
+        return losses
+
+
+def overgrown(classes: Classes) -> Overgrown:
+    return Overgrown()
+
+
+@forks
+def test_a_validation_loss_that_is_not_finite_stops_both(tmp_path: Path, free_port: int) -> None:
+    """Pictures 0, 2 and 4 are one process's, in batches of two and one."""
+
+    def work(rank: int) -> None:
+        with pytest.raises(SightlineError, match=r"pass 1: the validation loss .* on 4.png;"):
+            loop.train(tiny.recipe(tmp_path, overgrown))
+
+    in_two(work, free_port)

@@ -186,6 +186,37 @@ def poisoned(classes: Classes) -> Poisoned:
     return Poisoned()
 
 
+class Overgrown(tiny.Tiny):
+    """Not a number for one validation picture, once the third pass is trained."""
+
+    def losses(self, outputs: Any, images: Images, targets: list[Scene]) -> dict[str, Loss]:
+        losses = super().losses(outputs, images, targets)
+        self.seen = getattr(self, "seen", 0) + len(targets) * self.training
+        if not self.training and self.seen == 3 * 22 and any(s.path == "4.png" for s in targets):
+            total, count = losses["object"]
+            losses["object"] = Loss(total / 0, count)
+        return losses
+
+
+def overgrown(classes: Classes) -> Overgrown:
+    return Overgrown()
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    """Before anything of that pass is saved; batches of four, the second of two pictures."""
+    with pytest.raises(SightlineError) as caught:
+        loop.train(tiny.recipe(tmp_path, overgrown, save_every=0))
+    assert str(caught.value) == (
+        "pass 3: the validation loss is not finite on 4.png, 5.png; the last checkpoint is as it "
+        "was. Look at these pictures and their labels, or lower --lr or set --clip, with another "
+        "--out"
+    )
+    progress = checkpoint.read_progress(tmp_path / "last.safetensors")
+    assert progress["passes"] == 2
+    assert progress["best_pass"] <= 2
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def exploding(classes: Classes) -> tiny.Tiny:
     """Finite losses whose gradient is not: the root of zero."""
     model = tiny.Tiny()

@@ -286,29 +286,31 @@ def clip(run: Run, batch: Batch) -> float:
     norm = clip_grad_norm_(parameters, run.settings.clip or float("inf")).item()
     if not np.isfinite(norm):
         paths = [scene.path for scene in batch.targets]
-        _refuse(run, f"the gradient is not finite (norm {norm})", paths)
+        _refuse(f"step {run.progress.step + 1}: the gradient is not finite (norm {norm})", paths)
     return norm
 
 
 def _refuse_loss(
     run: Run, parts: list[Batch], losses: list[dict[str, Loss]], means: dict[str, float]
 ) -> None:
-    guilty = [
-        scene.path
-        for part, terms in zip(parts, losses, strict=True)
-        if not all(term.total.isfinite() for term in terms.values())
-        for scene in part.targets
-    ]
+    pairs = zip(parts, losses, strict=True)
+    paths = [path for part, terms in pairs for path in _guilty(part, terms)]
     shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    _refuse(run, f"the loss is not finite ({shown})", guilty)
+    _refuse(f"step {run.progress.step + 1}: the loss is not finite ({shown})", paths)
 
 
-def _refuse(run: Run, what: str, paths: list[str]) -> None:
+def _guilty(batch: Batch, losses: Mapping[str, Loss]) -> list[str]:
+    """The pictures of a batch, if one of its losses is not finite."""
+    if all(loss.total.isfinite() for loss in losses.values()):
+        return []
+    return [scene.path for scene in batch.targets]
+
+
+def _refuse(what: str, paths: list[str]) -> None:
     everywhere = [path for process in distributed.gathered(paths) for path in process]
     raise SightlineError(
-        f"step {run.progress.step + 1}: {what} on {', '.join(everywhere)}; the last checkpoint is "
-        "as it was. Look at these pictures and their labels, or lower --lr or set --clip, "
-        "with another --out"
+        f"{what} on {', '.join(everywhere)}; the last checkpoint is as it was. Look at these "
+        "pictures and their labels, or lower --lr or set --clip, with another --out"
     )
 
 
@@ -354,7 +356,11 @@ def finish_pass(run: Run, stop: StopRequest) -> None:
 
 def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     """Loss and COCO's numbers on the validation pictures, with the weights that are saved: each
-    process takes a share of the pictures. Empty where there are none."""
+    process takes a share of the pictures. Empty where there are none.
+
+    Raises:
+        SightlineError: a loss is not finite.
+    """
     data, model = run.data.val, run.model
     if len(data) == 0:
         return {}
@@ -369,6 +375,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     )
     sums: dict[str, Tensor] = {}
     answers: dict[int, Scene] = {}
+    guilty: list[str] = []
     model.eval()
     run.journal.show(run.progress.step, run.steps, "validating")
     with averaged(run.model, run.ema), torch.no_grad():
@@ -378,6 +385,10 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + torch.stack(loss).double().cpu()
             answers |= dict(zip(batch.indices, found, strict=True))
+            if guilty := _guilty(batch, losses):
+                break
+    if distributed.agreed(len(guilty) > 0):
+        _refuse(f"pass {run.progress.passes + 1}: the validation loss is not finite", guilty)
     stop.check()
     return _numbers(data, distributed.gathered((sums, answers)))
 
