@@ -2,10 +2,10 @@
 
 A run lives in a folder: ``run.json`` (the recipe and the machine), ``log.jsonl``,
 ``last.safetensors`` (all that the next step depends on), ``best.safetensors`` (the weights of the
-best validation) and, at the end, ``model.safetensors``. The same recipe with the same folder goes on where
-the run was left, to the same bits: every random choice comes from (seed, epoch, index) in the
-loader, from ``Scene.seed`` in a model, and from (seed, step, process) for whatever draws from the
-global generators, such as dropout.
+best validation) and, at the end, ``model.safetensors``. The same recipe with the same folder goes
+on where the run was left, to the same bits: every random choice comes from (seed, epoch, index) in
+the loader, from ``Scene.seed`` in a model, and from (seed, step, process) for whatever draws from
+the global generators, such as dropout.
 """
 
 import os

@@ -81,10 +81,13 @@ def test_the_model_that_is_built() -> None:
     single = build(CLASSES, fpn=False, backbone="resnet18", size=(64, 96))
     assert single.card.model == "faster_rcnn_single"
     assert single.preprocess.fixed == (64, 96)
+    assert build(CLASSES, backbone="test_resnet", samples=9).box_head.sampling.count == 9
     with pytest.raises(SightlineError, match="size excludes short: give one or the other"):
         build(CLASSES, backbone="test_resnet", size=(64, 96), short=64)
     with pytest.raises(SightlineError, match="resized to short 0"):
         build(CLASSES, backbone="test_resnet", short=0)
+    with pytest.raises(SightlineError, match="samples must be at least 1, not 0"):
+        build(CLASSES, backbone="test_resnet", samples=0)
 
 
 def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None:
@@ -94,12 +97,12 @@ def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None
     path = tmp_path / "given.safetensors"
     weights.save(given, path)
     recipe = faster_rcnn(
-        Path("d"), short=80, freeze_norm=True, settings=Settings(weights=str(path))
+        Path("d"), short=80, freeze_norm=True, samples=32, settings=Settings(weights=str(path))
     )
     assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()
     model = recipe.model(Classes(("cow",)))
     assert model.card.model == "faster_rcnn_single"
-    assert model.card.options == given.card.options | {"freeze_norm": True}
+    assert model.card.options == given.card.options | {"freeze_norm": True, "samples": 32}
     assert model.card.classes.names == ("cow",)
     assert model.preprocess == Preprocess(short=80, channels="bgr")
 

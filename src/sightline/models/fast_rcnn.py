@@ -137,12 +137,20 @@ def given_regions(images: Images) -> Float[Tensor, "B R 4"]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which regions of a picture a step learns from (section 2.3, mini-batch sampling)."""
+    """Which regions of a picture a step learns from (section 2.3, mini-batch sampling).
+
+    Raises:
+        SightlineError: none at all.
+    """
 
     count: int = 64
     positive_share: float = 0.25
     positive_from: float = 0.5  # IoU with an object
     negative: tuple[float, float] = (0.1, 0.5)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SightlineError(f"samples must be at least 1, not {self.count}")
 
 
 class Sampled(NamedTuple):
