@@ -112,8 +112,7 @@ def faster_rcnn(
 def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_SAYS) -> Recipe:
     """A small Faster R-CNN on generated scenes, from scratch: the demo.
 
-    320 scenes, 60 unseen ones, 8 passes: AP 0.415, AP50 0.604; a ResNet-18 in place of this
-    ResNet-10-T: 0.374 and 0.550, in half as long again.
+    ``sightline demo`` (320 scenes, 60 unseen ones), two cores, 4.4 minutes: AP 0.437, AP50 0.640.
 
     Args:
         data: Folder that `sightline toybox` wrote.
