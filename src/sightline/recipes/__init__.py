@@ -1,4 +1,4 @@
-"""Runs that were really made, one file a family, one function a run.
+"""Runs, one file a family, one function a run; docs/log.md has those that were made.
 
 A recipe function takes a folder of labelled pictures and plain values, and gives a ``Recipe``.
 ``sightline train NAME --data DIR`` makes the run, and so does ``python -m sightline.recipes`` on a
