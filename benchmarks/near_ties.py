@@ -92,7 +92,7 @@ def _survivors(
     """The scores of the candidates that suppression leaves in both libraries."""
     every, group = torch.cat(scores, dim=1), torch.cat(groups).expand(2, -1)
     counted = torch.where(every > limit, every, EMPTY)
-    left = suppress(torch.cat(boxes, dim=1), counted, group, iou)
+    left = suppress(torch.cat(boxes, dim=1), counted, group, len(groups), iou)
     return left[:, (left > EMPTY).all(dim=0)]
 
 

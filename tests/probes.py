@@ -78,7 +78,8 @@ class Grid(nn.Module):
         best, labels = outputs[..., 5:].softmax(-1).max(-1)
         scores = outputs[..., 0].sigmoid() * best
         scores = torch.where(scores > self.selection.score, scores, EMPTY)
-        return finish(outputs[..., 1:5].sigmoid() * 64, scores, labels, self.selection)
+        boxes, classes = outputs[..., 1:5].sigmoid() * 64, outputs.shape[-1] - 5
+        return finish(boxes, scores, labels, classes, self.selection)
 
     def describe(self, selected: Detections, placements: Sequence[Placement]) -> list[Scene]:
         return to_scenes(selected, placements)
@@ -167,7 +168,7 @@ class Outside(nn.Module):
         scores, labels = self.names(outputs, images.regions).softmax(-1)[..., :-1].max(-1)
         filled = (box_ops.area(images.regions) > 0) & (scores > self.selection.score)
         scores = torch.where(filled, scores, EMPTY)
-        return finish(images.regions, scores, labels, self.selection)
+        return finish(images.regions, scores, labels, self.classes, self.selection)
 
     def describe(self, selected: Detections, placements: Sequence[Placement]) -> list[Scene]:
         return to_scenes(selected, placements)

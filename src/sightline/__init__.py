@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
+    from sightline.export import export
+    from sightline.fuse import fuse
     from sightline.models import create
     from sightline.predict import predict
     from sightline.preprocess import Preprocess
@@ -44,6 +46,8 @@ __all__ = [
     "SightlineError",
     "create",
     "evaluate",
+    "export",
+    "fuse",
     "load",
     "predict",
     "save",
@@ -64,6 +68,8 @@ _HOMES = {
     "SightlineError": "errors",
     "create": "models",
     "evaluate": "evaluate",
+    "export": "export",
+    "fuse": "fuse",
     "load": "weights",
     "predict": "predict",
     "save": "weights",

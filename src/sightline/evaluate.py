@@ -18,7 +18,8 @@ from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.voc import voc_numbers
-from sightline.predict import choosing, find_things, open_model, score_of
+from sightline.predict import choosing, find_things, score_of
+from sightline.runtime import open_model
 from sightline.shapes import Int
 from sightline.types import Classes, Scene
 from sightline.weights.transfer import matching
@@ -47,12 +48,14 @@ def evaluate(
     batch: int = 8,
     workers: int = 0,
     device: str | torch.device | None = None,
+    fast: bool = True,
     progress: bool = False,
 ) -> Evaluation:
     """The numbers of a model on a data set, overall and per class: ``evaluate(...)["AP"]``.
 
     Args:
-        model: a model, or the file or public name of a checkpoint.
+        model: a model, used as it is; the file or public name of a checkpoint; or a file that
+            ``sightline export`` wrote.
         dataset: a data set, a folder of labelled pictures, or one annotation file.
         split: of a folder or file; left out: val of a folder, all of a file.
         kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
@@ -63,6 +66,7 @@ def evaluate(
         score: things scored higher are counted; left out: as the model is set. Average precision
             needs the low ones too: raising it lowers the numbers.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
+        fast: the model of a checkpoint is fused first, see ``sightline.fuse``.
         progress: show a bar on stderr.
 
     Raises:
@@ -78,6 +82,7 @@ def evaluate(
         batch=batch,
         workers=workers,
         device=device,
+        fast=fast,
         progress=progress,
         trial=partial(measure, kind=kind, ious=ious, sigmas=sigmas),
     )
@@ -93,6 +98,7 @@ def answer(
     batch: int = 8,
     workers: int = 0,
     device: str | torch.device | None = None,
+    fast: bool = True,
     progress: bool = False,
     trial: Callable[[Answered], object] | None = None,
 ) -> Answered:
@@ -105,7 +111,7 @@ def answer(
         dataset = open_split(dataset, split or named_split(dataset))
     if len(dataset) == 0:
         raise SightlineError("there is no picture to measure on")
-    model = open_model(model, device)
+    model = open_model(model, device, fast)
     known = getattr(getattr(model, "card", None), "classes", dataset.classes)
     labels, above = corresponding(known, dataset.classes), score_of(model, score)
     loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sightline import weights
 from sightline.data.images import SUFFIXES, read_image
 from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
 from sightline.pillow import from_pillow
 from sightline.preprocess import Preprocess
+from sightline.runtime import open_model
 from sightline.shapes import Float, UInt8
 from sightline.types import Classes, Images, Placement, Scene
 from sightline.weights.transfer import matching
@@ -51,11 +51,13 @@ def predict(
     least_background: int | None = None,
     batch: int = 8,
     device: str | torch.device | None = None,
+    fast: bool = True,
 ) -> list[Scene]:
     """What the model finds in each picture, in pixels of the picture, in the order of the sources.
 
     Args:
-        model: a model, or the file or public name of a checkpoint.
+        model: a model, used as it is; the file or public name of a checkpoint; or a file that
+            ``sightline export`` wrote.
         sources: files, folders, globs; arrays HxWx3 (RGB) or HxW of bytes; tensors 3xHxW of bytes;
             Pillow images; or several of these.
         score: things scored higher are given, 0..1; left out: as the model is set.
@@ -66,6 +68,7 @@ def predict(
             scored 1 - P(background); not with ``per_class_score``.
         batch: pictures of one shape that go through the model together, 1 or more.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
+        fast: the model of a checkpoint is fused first, see ``sightline.fuse``.
 
     Raises:
         SightlineError: a source is missing or unreadable, or an option does not fit the model.
@@ -79,6 +82,7 @@ def predict(
         least_background=least_background,
         batch=batch,
         device=device,
+        fast=fast,
     )
     return [found.scene for found in stream]
 
@@ -93,6 +97,7 @@ def predict_stream(
     least_background: int | None = None,
     batch: int = 8,
     device: str | torch.device | None = None,
+    fast: bool = True,
     on_error: OnError | None = None,
 ) -> Iterator[Found]:
     """As ``predict``, picture by picture, for folders of any length: eight batches of decoded
@@ -105,7 +110,7 @@ def predict_stream(
     _positive(batch, "batch")
     if per_class_score is not None and least_background is not None:
         raise SightlineError("per-class-score and least-background exclude one another: give one")
-    model = open_model(model, device)
+    model = open_model(model, device, fast)
     least, kept = None, top
     if per_class_score is not None:
         least = thresholds(per_class_score, model.card.classes, score_of(model, score))
@@ -135,17 +140,6 @@ def _best(scene: Scene, top: int | None) -> Scene:
     assert scene.things.scores is not None
     order = scene.things.scores.argsort(descending=True, stable=True)
     return replace(scene, things=scene.things[order[:top]])
-
-
-def open_model(model: Any, device: str | torch.device | None = None) -> Any:
-    """A model as it is given, or that of a checkpoint, on the device."""
-    if isinstance(model, str | Path):
-        model = weights.load(model)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return model if device is None else model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise SightlineError(f"cannot use device {device}: {error}") from error
 
 
 def score_of(model: Any, score: float | None) -> float:
@@ -384,7 +378,7 @@ def _canvas(preprocess: Preprocess, picture: Tensor) -> tuple[int, int]:
 
 def find_things(model: Any, images: Images, placements: Sequence[Placement]) -> list[Scene]:
     """One batch through the model in eval mode, without gradients; scenes on the CPU."""
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device  # an exported file has none
     with torch.no_grad(), resting(model):
         selected = model(images.to(device))
         return [scene.to("cpu") for scene in model.describe(selected, placements)]

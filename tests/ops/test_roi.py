@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align as kernel
 
+from sightline.ops.boxes import clip
 from sightline.ops.roi import assign_levels, roi_align, roi_pool
 
 
@@ -92,20 +93,48 @@ def test_align_equals_the_kernel(ratio: int, aligned: bool) -> None:
 
 
 class Align(torch.nn.Module):
+    def __init__(self, ratio: int, aligned: bool) -> None:
+        super().__init__()
+        self.ratio, self.aligned = ratio, aligned
+
     def forward(
-        self, fine: torch.Tensor, coarse: torch.Tensor, boxes: torch.Tensor
+        self, pyramid: list[torch.Tensor], boxes: torch.Tensor, index: torch.Tensor
     ) -> torch.Tensor:
-        index = torch.zeros(len(boxes), dtype=torch.long)
-        return roi_align([fine, coarse], boxes, index, [4, 8], 7)
+        return roi_align(pyramid, boxes, index, [4, 8, 16], 7, self.ratio, self.aligned)
+
+
+def boxes_to_the_edge(height: int, width: int, count: int = 300) -> torch.Tensor:
+    """Of all sizes within a picture; some touch its far edges, some are narrower than a cell there,
+    some without area."""
+    corner = torch.rand(count, 2) * torch.tensor([width, height])
+    size = torch.rand(count, 2).pow(3) * torch.tensor([width, height])
+    size[::7] *= 0.01
+    boxes = torch.cat([corner, corner + size], dim=1)
+    boxes[::3, 2], boxes[::5, 3] = width, height
+    boxes[1::7, 0], boxes[2::7, 1] = width - 0.5, height - 1
+    boxes[:2] = torch.tensor([[width, height, width, height], [0, 0, width, height]])
+    boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2])
+    return clip(boxes, torch.tensor([height, width]))
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-def test_the_exported_pyramid_gives_the_same_values() -> None:
-    fine, coarse = torch.randn(1, 4, 64, 64), torch.randn(1, 4, 32, 32)
-    boxes = torch.tensor([[3.0, 4, 60, 70], [0, 0, 250, 250], [10, 10, 10, 10], [5, 5, 120, 90]])
-    eager = Align()(fine, coarse, boxes)
-    graph = torch.export.export(Align(), (fine, coarse, boxes)).module()(fine, coarse, boxes)
-    torch.testing.assert_close(graph, eager, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_exported_pyramid_gives_the_same_values(ratio: int, aligned: bool) -> None:
+    """From one canvas, for pictures of another size and number than it was exported with too."""
+
+    def arguments(batch: int, height: int, width: int) -> tuple[object, ...]:
+        pyramid = [torch.randn(batch, 4, height // s, width // s) for s in (4, 8, 16)]
+        boxes = boxes_to_the_edge(height, width)
+        return pyramid, boxes, torch.arange(len(boxes)) % batch
+
+    align, auto = Align(ratio, aligned), torch.export.Dim.AUTO
+    maps = [{0: auto, 2: auto, 3: auto}] * 3
+    example = arguments(2, 640, 480)
+    dynamic = (maps, {0: auto}, {0: auto})
+    graph = torch.export.export(align, example, dynamic_shapes=dynamic).module()
+    for given in (example, arguments(1, 320, 960)):
+        torch.testing.assert_close(graph(*given), align(*given), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])

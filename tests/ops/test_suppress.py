@@ -37,7 +37,7 @@ def test_equals_the_naive_loop_picture_by_picture(seed: int) -> None:
     scores = torch.rand(2, 20, generator=generator)
     scores[:, ::5] = EMPTY
     groups = torch.randint(0, 2, (2, 20), generator=generator)
-    left = suppress(boxes, scores, groups, 0.4)
+    left = suppress(boxes, scores, groups, 2, 0.4)
     for row in range(2):
         kept = (left[row] > EMPTY).nonzero().flatten().tolist()
         assert set(kept) == naive(boxes[row], scores[row], groups[row], 0.4)
@@ -62,7 +62,7 @@ def test_finish_suppresses_within_a_class_only() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10]]])
     scores = torch.tensor([[0.9, 0.8, 0.7]])
     labels = torch.tensor([[0, 0, 1]])
-    found = finish(boxes, scores, labels, Selection(top=4))
+    found = finish(boxes, scores, labels, 2, Selection(top=4))
     assert found.scores.tolist() == [[pytest.approx(0.9), pytest.approx(0.7), EMPTY, EMPTY]]
     assert found.labels[0, :2].tolist() == [0, 1]
 
@@ -78,7 +78,7 @@ def test_scenes_hold_the_filled_slots_in_original_pixels() -> None:
 
 def test_nothing_found() -> None:
     empty = torch.full((2, 5), EMPTY)
-    found = finish(torch.zeros(2, 5, 4), empty, torch.zeros(2, 5).long(), Selection(top=3))
+    found = finish(torch.zeros(2, 5, 4), empty, torch.zeros(2, 5).long(), 1, Selection(top=3))
     assert (found.scores == EMPTY).all()
     scenes = to_scenes(found, [Placement((9, 9), (9, 9))] * 2)
     assert [len(scene.things) for scene in scenes] == [0, 0]
@@ -89,7 +89,7 @@ def test_compiles_whole_and_exports() -> None:
     selection = Selection(top=3)
 
     def run(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Detections:
-        return finish(boxes, scores, labels, selection)
+        return finish(boxes, scores, labels, 1, selection)
 
     class Tail(torch.nn.Module):
         forward = staticmethod(run)

@@ -36,13 +36,14 @@ def evaluate(
     batch: int = 8,
     workers: int = 0,
     device: str | None = None,
+    fast: bool = True,
 ) -> None:
     """Measure a model on labelled photos.
 
     Parameters
     ----------
     model
-        The file or public name of a checkpoint.
+        The file or public name of a checkpoint, or a file written by sightline export.
     data
         A folder of labelled photos (COCO JSON or Pascal VOC XML), or one COCO annotation file.
     split
@@ -75,6 +76,8 @@ def evaluate(
         Processes that decode photos; 0 decodes in this one.
     device
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
+    fast
+        Fold the model's normalisation and lay it out for speed first; the answers stay.
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
@@ -95,6 +98,7 @@ def evaluate(
         batch=batch,
         workers=workers,
         device=device,
+        fast=fast,
         progress=sys.stderr.isatty(),
         trial=numbers,
     )

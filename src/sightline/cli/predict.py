@@ -31,6 +31,7 @@ def predict(
     json: Annotated[bool, Parameter(negative=())] = False,
     batch: int = 8,
     device: str | None = None,
+    fast: bool = True,
 ) -> None:
     """Find things in photos; draw them, or write them as JSON.
 
@@ -39,7 +40,7 @@ def predict(
     Parameters
     ----------
     model
-        The file or public name of a checkpoint.
+        The file or public name of a checkpoint, or a file written by sightline export.
     sources
         Photos, folders of photos, or globs in quotes ("photos/**/*.jpg").
     score
@@ -61,18 +62,21 @@ def predict(
         Photos of one shape that go through the model together.
     device
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
+    fast
+        Fold the model's normalisation and lay it out for speed first; the answers stay.
     """
     if not sources:
         raise SightlineError("give photos, folders or globs to look at")
     from sightline.files import check_target, replacing
-    from sightline.predict import find_sources, open_model, predict_stream, scene_json
+    from sightline.predict import find_sources, predict_stream, scene_json
+    from sightline.runtime import open_model
 
     files = [Path(str(source)) for source in find_sources(sources)]
     if out is not None:
         _check_apart(out, files)
     if coco_json is not None:
         check_target(coco_json)
-    loaded = open_model(model, device)
+    loaded = open_model(model, device, fast)
     classes = loaded.card.classes
     failures: list[str] = []
 

@@ -269,7 +269,7 @@ class BoxHead(nn.Module):
         )
         boxes = box_ops.clip(shifted, sizes)
         kept = torch.where(box_ops.at_least(boxes, 0.01), kept, EMPTY)
-        return finish(boxes, kept, labels, selection)
+        return finish(boxes, kept, labels, self.classes, selection)
 
 
 class TwoLayers(nn.Module):

@@ -220,7 +220,7 @@ class RPN(nn.Module):
         good = (score >= self.score) & box_ops.at_least(shifted, self.smallest)
         score = torch.where(good, score, EMPTY)
         shifted = torch.where(good[..., None], shifted, 0)  # NaN from weights that diverged, too
-        left = suppress(shifted, score, torch.cat(levels, dim=1), self.iou)
+        left = suppress(shifted, score, torch.cat(levels, dim=1), len(anchors), self.iou)
         best, index = top(left, amount.proposals)
         return Proposals(take(shifted, index), best)
 

@@ -4,7 +4,8 @@ RoIAlign (Mask R-CNN, section 3) has two forms with equal values. *Gathered*: ea
 weighted sum of four rows of the flattened, channels-last pyramid, and the samples of a bin are one
 bag of ``embedding_bag``; gradients reach the features and, through the weights, the box
 coordinates. This is also the fastest form on a CPU. *Compiled*: torchvision's kernel, for GPUs and
-exported graphs, whose gradients stop at the features.
+exported graphs, whose gradients stop at the features; a graph pools all levels of a pyramid from
+one canvas, since how many boxes a level has is data.
 """
 
 from collections.abc import Sequence
@@ -66,21 +67,23 @@ def roi_align(
     its middle (Detectron2's ROIAlignV2); without it a cell's value sits at its corner and a box
     counts as at least one cell wide and high.
     """
-    levels = boxes.new_zeros(len(boxes), dtype=torch.long)
+    levels = boxes.new_zeros(boxes.shape[0], dtype=torch.long)
     if len(pyramid) > 1:
         levels = assign_levels(boxes.detach(), strides)
     on_kernel = pyramid[0].device.type != "cpu" or torch.compiler.is_exporting()
     if on_kernel and reduce == "mean" and not boxes.requires_grad:
-        return _compiled(
-            pyramid, boxes, image_index, levels, strides, size, sampling_ratio, aligned
-        )
+        in_graph = torch.compiler.is_exporting() and len(pyramid) > 1
+        pool = _on_canvas if in_graph else _compiled
+        exact = [_exact(features) for features in pyramid]
+        pooled = pool(exact, boxes, image_index, levels, strides, size, sampling_ratio, aligned)
+        return pooled.to(pyramid[0].dtype)
     regions = _Regions.place(pyramid, boxes, image_index, levels, strides, size, aligned)
     if sampling_ratio > 0:
         index, weight = regions.even_samples(sampling_ratio)
         pooled = _gather_even(regions.flat, index, weight, reduce)
     else:
         pooled = _gather_ragged(regions, reduce)
-    return pooled.unflatten(0, (len(boxes), size, size)).permute(0, 3, 1, 2)
+    return pooled.unflatten(0, (boxes.shape[0], size, size)).permute(0, 3, 1, 2)
 
 
 def _exact(features: Tensor) -> Tensor:
@@ -103,25 +106,90 @@ def _compiled(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """The kernel on each level. An exported graph pools every box on every level and keeps its own,
-    since how many boxes a level has is data. Half precision is pooled in float32, as in RoIPool."""
+    """The kernel on each level with the boxes of that level."""
     from torchvision.ops import roi_align as kernel
 
-    dtype = pyramid[0].dtype
-    pyramid = [_exact(features) for features in pyramid]
     indexed = _with_index(boxes, image_index, pyramid[0])
-    exporting = torch.compiler.is_exporting()
+    if len(pyramid) == 1:
+        return kernel(pyramid[0], indexed, size, 1 / strides[0], sampling_ratio, aligned)
     pooled = pyramid[0].new_zeros(len(boxes), pyramid[0].shape[1], size, size)
     for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
-        mine = levels == level
-        if exporting or len(pyramid) == 1:
-            here = kernel(features, indexed, size, 1 / stride, sampling_ratio, aligned)
-            pooled = torch.where(mine[:, None, None, None], here, pooled)
-        else:
-            rows = mine.nonzero().flatten()
-            here = kernel(features, indexed[rows], size, 1 / stride, sampling_ratio, aligned)
-            pooled = pooled.index_copy(0, rows, here)
-    return pooled.to(dtype)
+        rows = (levels == level).nonzero().flatten()
+        here = kernel(features, indexed[rows], size, 1 / stride, sampling_ratio, aligned)
+        pooled = pooled.index_copy(0, rows, here)
+    return pooled
+
+
+def _on_canvas(
+    pyramid: Pyramid,
+    boxes: Tensor,
+    image_index: Tensor,
+    levels: Tensor,
+    strides: Sequence[int],
+    size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """All levels below one another on one canvas, one call of the kernel: no shape is data. For
+    boxes within the picture, as those of every model are.
+
+    The border of each map is repeated, so that samples up to a cell outside of it find what they
+    would at its edge. Beyond the far edge a sample counts 0: only boxes narrower than a cell, which
+    are taken as one cell wide, reach there, and their bins are scaled by the share that does not.
+    """
+    from torchvision.ops import roi_align as kernel
+
+    width = max(features.shape[-1] for features in pyramid) + 3
+    canvas = torch.cat([_bordered(features, width) for features in pyramid], dim=2)
+    heights = [features.shape[-2] for features in pyramid]
+    tops = [1 + 3 * level + sum(heights[:level]) for level in range(len(pyramid))]
+    stride = boxes.new_tensor(strides)[levels, None]
+    origin = torch.stack([torch.ones_like(stride[:, 0]), _at(tops, levels, boxes)], dim=1)
+    on_level = boxes / stride
+    pooled = kernel(
+        canvas,
+        _with_index(on_level + origin.repeat(1, 2), image_index, canvas),
+        size,
+        1.0,
+        sampling_ratio,
+        aligned,
+    )
+    if aligned:
+        return pooled
+    widths = [features.shape[-1] for features in pyramid]
+    inside_x = _share_inside(on_level[:, 0::2], _at(widths, levels, boxes), size, sampling_ratio)
+    inside_y = _share_inside(on_level[:, 1::2], _at(heights, levels, boxes), size, sampling_ratio)
+    return pooled * inside_y[:, None, :, None] * inside_x[:, None, None, :]
+
+
+def _bordered(features: Float[Tensor, "B C H W"], width: int) -> Float[Tensor, "B C _ _"]:
+    """The map with its edge repeated, once above and on the left, twice below and on the right, and
+    filled up with zeros to a width."""
+    right, left = features[..., -1:], features[..., :1]
+    broad = torch.cat([left, features, right, right], dim=3)
+    high = torch.cat([broad[:, :, :1], broad, broad[:, :, -1:], broad[:, :, -1:]], dim=2)
+    return F.pad(high, (0, width - features.shape[-1] - 3))
+
+
+def _at(values: Sequence[int], levels: Int[Tensor, " R"], like: Tensor) -> Float[Tensor, " R"]:
+    """The value of each box's level; a value may be a size that a graph leaves open."""
+    mine = (levels == level for level in range(len(values)))
+    return sum(
+        (here.to(like.dtype) * value for here, value in zip(mine, values, strict=True)),
+        torch.zeros_like(levels, dtype=like.dtype),
+    )
+
+
+def _share_inside(
+    ends: Float[Tensor, "R 2"], cells: Float[Tensor, " R"], size: int, ratio: int
+) -> Float[Tensor, "R S"]:
+    """Along one axis, of the samples in each bin the share that lies on the map. (A ``ratio`` of 0,
+    a sample a cell, is one sample where the box is narrower than a cell: the rest is inside.)"""
+    ratio = max(ratio, 1)
+    side = (ends[:, 1] - ends[:, 0]).clamp(min=1) / size
+    steps = (torch.arange(size * ratio, device=ends.device) + 0.5) / ratio
+    position = ends[:, :1] + steps * side[:, None]
+    return (position <= cells[:, None]).to(ends.dtype).unflatten(1, (size, ratio)).mean(dim=2)
 
 
 class _Axis(NamedTuple):

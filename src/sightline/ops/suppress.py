@@ -61,7 +61,7 @@ def top(
 
 
 @torch.library.custom_op("sightline::nms_mask", mutates_args=())
-def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
+def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, kinds: int, iou: float) -> Tensor:
     from torchvision.ops import batched_nms
 
     mask = torch.zeros_like(scores, dtype=torch.bool)
@@ -73,7 +73,7 @@ def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tens
 
 
 @_nms_mask.register_fake
-def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
+def _(boxes: Tensor, scores: Tensor, groups: Tensor, kinds: int, iou: float) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
 
 
@@ -81,11 +81,12 @@ def suppress(
     boxes: Float[Tensor, "B N 4"],
     scores: Float[Tensor, "B N"],
     groups: Int[Tensor, "B N"],
+    kinds: int,
     iou: float,
 ) -> Float[Tensor, "B N"]:
     """Greedy suppression: the scores, EMPTY for a box that overlaps a better one of its group and
-    picture by more than ``iou``. Empty slots take no part."""
-    keep = _nms_mask(boxes.detach(), scores.detach(), groups, iou)
+    picture by more than ``iou``. Empty slots take no part. Groups are 0 to ``kinds`` - 1."""
+    keep = _nms_mask(boxes.detach(), scores.detach(), groups, kinds, iou)
     return torch.where(keep, scores, EMPTY)
 
 
@@ -93,10 +94,11 @@ def finish(
     boxes: Float[Tensor, "B N 4"],
     scores: Float[Tensor, "B N"],
     labels: Int[Tensor, "B N"],
+    classes: int,
     selection: Selection,
 ) -> Detections:
     """Suppression per class and the best of what is left: N candidates in, D slots out."""
-    scores, index = top(suppress(boxes, scores, labels, selection.iou), selection.top)
+    scores, index = top(suppress(boxes, scores, labels, classes, selection.iou), selection.top)
     return Detections(take(boxes, index), scores, take(labels, index))
 
 

@@ -37,10 +37,12 @@ def save(model: nn.Module, path: str | Path) -> None:
     share memory (tied weights) are written once.
 
     Raises:
-        SightlineError: the model cannot be built again from plain values, or the folder cannot be
-            written to.
+        SightlineError: the model cannot be built again from plain values or is a fused one, or the
+            folder cannot be written to.
     """
     path = Path(path)
+    if getattr(model, "fused", False):
+        raise SightlineError(f"{path}: a fused model is no checkpoint: save the one it was made of")
     tensors, tied = _untied(model.state_dict())
     metadata = {
         "format": FORMAT,
@@ -69,14 +71,15 @@ def read_native(path: Path) -> Weights:
     try:
         for name, same in json.loads(metadata["tied"]).items():
             tensors[name] = tensors[same]
-        card = _card(json.loads(metadata["card"]))
+        card = card_from_json(json.loads(metadata["card"]))
         preprocess = _preprocess(path, json.loads(metadata["preprocess"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
     return Weights(str(path), card, preprocess, tensors)
 
 
-def _card(fields: dict[str, Any]) -> Card:
+def card_from_json(fields: dict[str, Any]) -> Card:
+    """The inverse of ``card_json``, read as JSON."""
     classes: dict[str, Any] = {
         key: tuple(tuple(v) if isinstance(v, list) else v for v in values)
         for key, values in fields["classes"].items()

@@ -1,0 +1,141 @@
+"""A model made fast for prediction, its answers unchanged.
+
+BatchNorm is folded into the convolution before it, feature maps are laid out channels last (both
+change float32 scores by about 1e-5), and on a CPU wide 3x3 convolutions take Winograd's form.
+bfloat16 and ``torch.compile`` are choices: the first changes answers, the second takes a minute.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from sightline.layers.norm import FrozenBatchNorm
+from sightline.memory import keep_freed_memory
+from sightline.ops.winograd import transform_weights, winograd_conv3x3
+from sightline.shapes import Float
+
+Norm = _BatchNorm | FrozenBatchNorm
+
+_WIDE = 256  # channels from which Winograd's form pays; measured in docs/log.md
+
+
+def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) -> Any:
+    """A copy of the model in eval mode, to predict with and not to train or save.
+
+    Args:
+        dtype: torch.bfloat16 (or float16 on a GPU) computes convolutions and linear layers in that
+            precision; left out, in float32 with the answers of the model.
+        compile: hand the whole model to ``torch.compile`` at its first call.
+    """
+    keep_freed_memory()
+    fused = copy.deepcopy(model).eval().requires_grad_(False)
+    fold_norms(fused)
+    device = next(fused.parameters(), torch.empty(0)).device
+    if dtype is not None:
+        _lower(fused, dtype)
+        fused.forward = torch.autocast(device.type, dtype)(fused.forward)
+    elif device.type == "cpu":
+        take_winograd(fused)
+    fused.to(memory_format=torch.channels_last)
+    if compile:
+        fused.compile(fullgraph=True)
+    fused.fused = True
+    return fused
+
+
+def fold_norms(model: nn.Module) -> None:
+    """Every BatchNorm that follows a convolution, and nothing else does, goes into its weights."""
+    for conv, norm in list(_pairs(model)):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight,
+            conv.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        _replace(model, norm, getattr(norm, "act", nn.Identity()))
+
+
+class _Tracer(fx.Tracer):
+    """Sees norms and whatever has no parts as one step."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, Norm) or not any(True for _ in module.children())
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
+    """Convolutions with the norm that alone reads them, as the data flows. What cannot be traced
+    whole, because it decides by the data, is looked at part by part."""
+    try:
+        graph = _Tracer().trace(module)
+    except Exception:  # anything: it is the module's own code that runs, on no data
+        for child in module.children():
+            yield from _pairs(child)
+        return
+    modules = dict(module.named_modules())
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        before = node.args[0] if node.args else None
+        if not isinstance(norm, Norm) or not isinstance(before, fx.Node):
+            continue
+        conv = modules.get(str(before.target)) if before.op == "call_module" else None
+        once = calls[node.target] == calls[before.target] == len(before.users) == 1
+        if isinstance(conv, nn.Conv2d) and once and norm.running_mean is not None:
+            yield conv, norm
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Under every name it has."""
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new
+
+
+class WinogradConv(nn.Module):
+    """A 3x3 convolution in Winograd's form."""
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        weight = conv.weight.detach()
+        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        self.register_buffer("weights", transform_weights(weight))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        return winograd_conv3x3(x, self.weights, self.bias)
+
+
+def take_winograd(model: nn.Module) -> None:
+    """Wide 3x3 convolutions of stride 1 in Winograd's form."""
+    for conv in list(model.modules()):
+        if isinstance(conv, nn.Conv2d) and _suits_winograd(conv):
+            _replace(model, conv, WinogradConv(conv))
+
+
+def _suits_winograd(conv: nn.Conv2d) -> bool:
+    usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+    plain = usual == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.padding_mode == "zeros"
+    wide = min(conv.in_channels, conv.out_channels) >= _WIDE
+    return plain and wide and conv.weight.dtype == torch.float32
+
+
+def _lower(model: nn.Module, dtype: torch.dtype) -> None:
+    """The weights of convolutions and linear layers; the rest keeps its precision."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)

@@ -1,0 +1,63 @@
+"""Winograd's convolution against the direct one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightline.ops.winograd import transform_weights, winograd_conv3x3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 5),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.integers(1, 7),
+    out=st.integers(1, 7),
+    seed=st.integers(0, 2**30),
+)
+def test_equals_the_direct_convolution(
+    batch: int, height: int, width: int, channels: int, out: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x, weight, bias = (
+        random(batch, channels, height, width),
+        random(out, channels, 3, 3),
+        random(out),
+    )
+    ours = winograd_conv3x3(x, transform_weights(weight), bias)
+    torch.testing.assert_close(ours, F.conv2d(x, weight, bias, padding=1), rtol=1e-9, atol=1e-9)
+
+
+def test_more_tiles_than_are_taken_at_a_time() -> None:
+    """70 x 5 tiles a picture: several rounds over the rows; 5 x 5: several over the pictures."""
+    weight, bias = torch.randn(3, 2, 3, 3).double(), torch.randn(3).double()
+    for shape in ((2, 2, 280, 17), (30, 2, 18, 20), (1, 2, 3, 1200)):
+        x = torch.randn(shape).double()
+        ours = winograd_conv3x3(x, transform_weights(weight), bias)
+        torch.testing.assert_close(ours, F.conv2d(x, weight, bias, padding=1), rtol=1e-9, atol=1e-9)
+
+
+def test_error_in_float32_stays_small() -> None:
+    """Of values of size 1 the sum over 256 channels: within 1e-4, the transforms cost a digit."""
+    x, weight = torch.randn(1, 256, 20, 20), torch.randn(64, 256, 3, 3) / 48
+    exact = F.conv2d(x.double(), weight.double(), padding=1)
+    ours = winograd_conv3x3(x, transform_weights(weight), torch.zeros(64))
+    assert (ours - exact).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_as_an_operator(channels_last: bool) -> None:
+    """What a compiler is told of it is what it does."""
+    x = torch.randn(2, 3, 6, 5)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    operator = torch.ops.sightline.winograd_conv3x3.default
+    weights = transform_weights(torch.randn(4, 3, 3, 3))
+    torch.library.opcheck(operator, (x, weights, torch.randn(4)))

@@ -1,0 +1,196 @@
+"""One file that runs without this library: its answers, what it says of itself, what it refuses."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor
+
+from sightline import SightlineError, create, evaluate, export, predict, save
+from sightline.cli import main
+from sightline.data.toybox import Toybox
+from sightline.data.toybox.folder import write_toybox
+from sightline.export import Agreement, agree, compare
+from sightline.ops.suppress import EMPTY, Detections
+from sightline.runtime import Exported, open_model
+
+NAMES = ["cube", "sphere", "cylinder", "cone", "torus"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked() -> Iterator[None]:
+    """torch.export cannot see through the checks of shapes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def folder(unchecked: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small detector of untrained weights that finds many things, its ONNX file, and photos."""
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"backbone": "test_resnet", "channels": 32, "hidden": 32}
+    model = create("faster_rcnn", NAMES, short=96, long=160, proposals=100, **options)
+    torch.nn.init.normal_(model.box_head.class_score.weight, std=0.5)
+    save(model.eval(), folder / "model.safetensors")
+    photos = folder / "photos"
+    photos.mkdir()
+    for number, size in enumerate([(96, 128), (128, 96), (100, 100)]):
+        picture = Toybox(1, seed=number, size=size).picture(0)
+        _write(picture, photos / f"{number}.png")
+    export(folder / "model.safetensors", folder / "model.onnx", photos=photos)
+    return folder
+
+
+def _write(picture: Tensor, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+
+
+def test_its_answers_are_the_model_s(folder: Path) -> None:
+    ours = predict(folder / "model.safetensors", folder / "photos")
+    theirs = predict(folder / "model.onnx", folder / "photos", batch=1)
+    assert sum(len(scene.things) for scene in ours) > 50
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a.things.labels, b.things.labels)
+        torch.testing.assert_close(a.things.boxes, b.things.boxes, rtol=0, atol=0.01)
+        torch.testing.assert_close(a.things.scores, b.things.scores, rtol=0, atol=1e-4)
+
+
+def test_it_is_one_file_of_standard_operators_with_names_and_preprocessing(folder: Path) -> None:
+    import onnx
+
+    graph = onnx.load(folder / "model.onnx")
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
+    assert [value.name for value in graph.graph.input] == ["pixels", "sizes"]
+    text = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(text["card"])["classes"]["names"] == NAMES
+    assert json.loads(text["preprocess"])["short"] == 96
+    assert json.loads(text["selection"])["top"] == 100
+
+
+def test_it_can_be_asked_for_fewer_things_and_not_for_more(folder: Path) -> None:
+    photo = folder / "photos" / "0.png"
+    (every,) = predict(folder / "model.onnx", photo)
+    (three,) = predict(folder / "model.onnx", photo, top=3)
+    assert torch.equal(three.things.scores, every.things.scores[:3])
+    limit = every.things.scores[5].item()
+    (above,) = predict(folder / "model.onnx", photo, score=limit)
+    assert (above.things.scores > limit).all()
+    for wish in ({"score": 0.01}, {"top": 500}, {"least_background": 3}):
+        with pytest.raises(SightlineError, match="other settings need the checkpoint"):
+            predict(folder / "model.onnx", photo, **wish)
+
+
+def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    from sightline.data.toybox import toybox_splits
+
+    write_toybox(toybox_splits(2, 2, 0, (96, 96), (2, 4)), tmp_path / "toys")
+    ours = evaluate(folder / "model.safetensors", tmp_path / "toys")
+    assert evaluate(folder / "model.onnx", tmp_path / "toys")["AP"] == pytest.approx(ours["AP"])
+
+
+@pytest.mark.slow
+def test_openvino_s_answers_are_the_model_s(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    out = tmp_path / "model.xml"
+    agreement = export(folder / "model.safetensors", out, "openvino", folder / "photos")
+    assert agreement.holds
+    assert agreement.matched > 50
+    assert {file.name for file in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    assert open_model(out).card.classes.names == tuple(NAMES)
+
+
+def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo, model = str(folder / "photos" / "0.png"), str(folder / "model.safetensors")
+    assert main(["export", model, "--out", str(tmp_path / "x.onnx")]) == 2
+    assert "name a few photos" in capsys.readouterr().err
+    assert main(["export", model, photo, "--out", str(tmp_path / "x.xml")]) == 2
+    assert "ends in .onnx" in capsys.readouterr().err
+    assert main(["predict", str(folder / "model.onnx"), photo, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "0.jpg").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_what_is_no_such_file_is_told_in_one_line(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".xml":
+        pytest.importorskip("openvino")
+    path = tmp_path / f"model{suffix}"
+    with pytest.raises(SightlineError, match="no such file"):
+        open_model(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(SightlineError, match="or one cut short"):
+        open_model(path)
+
+
+def test_a_foreign_onnx_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    import onnx
+
+    graph = onnx.load(folder / "model.onnx")
+    del graph.metadata_props[:]
+    onnx.save(graph, tmp_path / "foreign.onnx")
+    with pytest.raises(SightlineError, match="not written by sightline export"):
+        open_model(tmp_path / "foreign.onnx")
+
+
+def test_the_comparison_sees_a_difference(folder: Path) -> None:
+    """A file that answers something else is not accepted in the place of the model."""
+    exported = Exported.open(folder / "model.onnx")
+    other = create("faster_rcnn", **_arguments(exported)).eval()
+    picture = Toybox(1, seed=0, size=(96, 128)).picture(0)
+    assert compare(exported, exported, [picture]).holds
+    assert not compare(other, exported, [picture]).holds
+
+
+def _arguments(exported: Exported) -> dict[str, Any]:
+    return {"classes": exported.card.classes, **exported.card.options}
+
+
+def detections(*rows: tuple[float, float, int]) -> Detections:
+    """Boxes of 10 pixels at x, each with its score and label, one picture."""
+    x, scores, labels = zip(*rows, strict=True)
+    left = torch.tensor(x)[None]
+    boxes = torch.stack([left, torch.zeros_like(left), left + 10, left * 0 + 10], dim=2)
+    return Detections(boxes, torch.tensor([scores]), torch.tensor([labels]))
+
+
+def test_agreement_by_hand() -> None:
+    ours = detections((0, 0.9, 0), (50, 0.8, 1), (99, 0.7, 1), (0, EMPTY, 0))
+    same = detections((50.04, 0.8005, 1), (0, 0.9, 0), (99, 0.7, 1), (5, EMPTY, 0))
+    found = agree(ours, same)
+    assert (found.matched, found.unmatched) == (3, 0)
+    assert found.pixels == pytest.approx(0.04, abs=1e-5)
+    assert found.score == pytest.approx(0.0005, abs=1e-6)
+    assert found.holds
+    moved = detections((50.1, 0.8, 1), (0, 0.9, 1), (99, 0.702, 1), (5, EMPTY, 0))
+    assert agree(ours, moved)[:2] == (0, 6)
+    assert not agree(ours, moved).holds
+    assert Agreement(97, 6, 0, 0, 0).holds
+    assert not Agreement(96, 7, 0, 0, 0).holds
+
+
+def test_agreement_of_other_answers() -> None:
+    """A thousandth of the largest value."""
+    maps = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
+    assert agree(maps, maps + 0.003).holds
+    assert not agree(maps, maps + 0.005).holds
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_file_that_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer lies less than nothing from another."""
+    monkeypatch.setattr(sys.modules["sightline.export"], "_PIXELS", -1.0)
+    shutil.copy(folder / "model.safetensors", tmp_path / "model.safetensors")
+    with pytest.raises(SightlineError, match="was not written"):
+        export(tmp_path / "model.safetensors", tmp_path / "a.onnx", photos=folder / "photos")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
