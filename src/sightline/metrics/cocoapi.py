@@ -1,12 +1,14 @@
 """The one place that knows hotcoco and pycocotools: matching and precision curves by COCO's rules.
 
-Both packages take the same dictionaries and give the same arrays, to the last bit (a test says so);
+Both packages give the same arrays from the same things, to the last bit (a test says so);
 pycocotools is the reference, hotcoco is many times faster and is preferred where it is installed.
+It takes columns, where pycocotools wants a dictionary for each thing.
 """
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -14,16 +16,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import SightlineError
+from sightline.types import Rle
 
 Backend = Literal["hotcoco", "pycocotools"]
 Kind = Literal["bbox", "segm", "keypoints"]  # COCO's own words for what is compared
 BACKENDS: tuple[Backend, ...] = ("hotcoco", "pycocotools")
 
 
-class Api(NamedTuple):
-    """The two parts of either package that we use."""
+class Frame(NamedTuple):
+    """What truths and answers share, as COCO writes it."""
 
-    coco: Any  # class of an indexed data set
+    images: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+
+
+class Things(NamedTuple):
+    """N things in columns; row i is the annotation with id i + 1 (pycocotools takes 0 for none)."""
+
+    image_ids: NDArray[Any]  # int [N]
+    category_ids: NDArray[Any]  # int [N]
+    boxes: NDArray[np.float64]  # [N, 4] x, y, width, height
+    area: NDArray[np.float64]  # [N] square pixels
+    crowd: NDArray[np.bool_]  # [N]
+    scores: NDArray[np.float64]  # [N]
+    masks: list[Rle] | None = None
+    keypoints: list[list[float]] | None = None  # x, y, visibility, x, y, ...
+
+
+class Pair(NamedTuple):
+    """Truths and answers, each a package's own indexed data set."""
+
+    truths: Any
+    answers: Any
+
+
+class Api(NamedTuple):
+    """What we use of either package."""
+
+    pair: Callable[[Frame, Things, Things], Pair]
     evaluator: Any  # class that matches and accumulates
 
 
@@ -62,18 +92,15 @@ def find_api(backend: Backend | None = None) -> Api:
 def _load(name: Backend) -> Api:
     if name == "hotcoco":
         package = import_module("hotcoco")
-        return Api(package.COCO, package.COCOeval)
-    return Api(
-        import_module("pycocotools.coco").COCO, import_module("pycocotools.cocoeval").COCOeval
-    )
+        return Api(partial(_pair_of_columns, package.COCO), package.COCOeval)
+    coco = import_module("pycocotools.coco").COCO
+    return Api(partial(_pair, coco), import_module("pycocotools.cocoeval").COCOeval)
 
 
-def accumulate(
-    api: Api, truths: dict[str, Any], answers: dict[str, Any], settings: Settings
-) -> Curves:
-    """Match all answers to all truths, both COCO data sets with the same images and categories."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on stdout
-        evaluator = api.evaluator(_index(api, truths), _index(api, answers), settings.kind)
+def accumulate(api: Api, pair: Pair, settings: Settings) -> Curves:
+    """Match all answers to all truths."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = api.evaluator(*pair, settings.kind)
         parameters = evaluator.params
         parameters.iouThrs = settings.ious
         parameters.areaRng = [list(limits) for limits in settings.areas]
@@ -83,11 +110,56 @@ def accumulate(
             parameters.kpt_oks_sigmas = settings.sigmas
         evaluator.evaluate()
         evaluator.accumulate()
-    return Curves(evaluator.eval["precision"], evaluator.eval["recall"])
+        numbers = evaluator.eval
+    return Curves(numbers["precision"], numbers["recall"])
 
 
-def _index(api: Api, dataset: dict[str, Any]) -> Any:
-    coco = api.coco()
-    coco.dataset = dataset
-    coco.createIndex()
-    return coco
+def _pair_of_columns(coco: Any, frame: Frame, truths: Things, answers: Things) -> Pair:
+    """Of hotcoco, whose columns have no room for keypoints."""
+    if truths.keypoints is not None:
+        return _pair(coco, frame, truths, answers)
+    known = coco.from_arrays(
+        *frame,
+        truths.image_ids,
+        truths.category_ids,
+        truths.boxes,
+        area=truths.area,
+        iscrowd=truths.crowd,
+        segmentation=truths.masks,
+    )
+    rows = [answers.image_ids, answers.boxes, answers.scores, answers.category_ids]
+    found = known.load_res(np.column_stack(rows), segmentation=answers.masks)
+    found.update_anns(ids=_ids(answers), area=answers.area)  # it took the boxes'
+    return Pair(known, found)
+
+
+def _pair(coco: Any, frame: Frame, truths: Things, answers: Things) -> Pair:
+    """Of either package, from a dictionary for each thing."""
+    pair = Pair(coco(), coco())
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on stdout
+        for dataset, things in zip(pair, (truths, answers), strict=True):
+            dataset.dataset = {"info": {}, **frame._asdict(), "annotations": _annotations(things)}
+            dataset.createIndex()
+    return pair
+
+
+def _annotations(things: Things) -> list[dict[str, Any]]:
+    columns: dict[str, list[Any]] = {
+        "id": _ids(things).tolist(),
+        "image_id": things.image_ids.tolist(),
+        "category_id": things.category_ids.tolist(),
+        "bbox": things.boxes.tolist(),
+        "area": things.area.tolist(),
+        "iscrowd": things.crowd.astype(np.int64).tolist(),
+        "score": things.scores.tolist(),
+    }
+    if things.masks is not None:
+        columns["segmentation"] = things.masks
+    if things.keypoints is not None:
+        columns["keypoints"] = things.keypoints
+        columns["num_keypoints"] = [sum(v > 0 for v in row[2::3]) for row in things.keypoints]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _ids(things: Things) -> NDArray[np.int64]:
+    return np.arange(1, len(things.image_ids) + 1)

@@ -1,17 +1,26 @@
 """COCO's numbers for boxes, masks and keypoints, overall and per class."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import SightlineError
-from sightline.metrics.cocoapi import Backend, Curves, Kind, Settings, accumulate, find_api
+from sightline.metrics.cocoapi import (
+    Backend,
+    Curves,
+    Frame,
+    Kind,
+    Settings,
+    Things,
+    accumulate,
+    find_api,
+)
 from sightline.metrics.evaluation import Evaluation
-from sightline.metrics.table import Table, check_pairs, table
+from sightline.metrics.table import check_pairs, table
 from sightline.ops.masks import areas, to_rles
-from sightline.types import Classes, Scene
+from sightline.types import Classes, Rle, Scene
 
 Of = Literal["boxes", "masks", "keypoints"]
 KINDS: dict[Of, Kind] = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
@@ -69,10 +78,9 @@ def coco_numbers(
         limits=sorted(limits or LIMITS[of]),
         sigmas=_sigmas(truths, sigmas) if of == "keypoints" else None,
     )
-    frame = _frame(truths, classes)
-    true = frame | {"annotations": _annotations(truths, of)}
-    found = frame | {"annotations": _annotations(answers, of)}
-    curves = accumulate(api, true, found, settings)
+    # Our columns get no name here: they are freed once the package has its own copy.
+    pair = api.pair(_frame(truths, classes), _things(truths, of), _things(answers, of))
+    curves = accumulate(api, pair, settings)
     own = (0.5, 0.75) if ious is None else ious
     everything = slice(None)
     return Evaluation(
@@ -131,67 +139,50 @@ def _sigmas(truths: Sequence[Scene], sigmas: Sequence[float] | None) -> NDArray[
     return np.asarray(given, dtype=np.float64)
 
 
-def _frame(scenes: Sequence[Scene], classes: Classes) -> dict[str, Any]:
-    """Images and categories of a COCO data set: scene i has id i + 1, class c has id c + 1."""
-    return {
-        "info": {},
-        "images": [
-            {"id": index, "height": scene.size[0], "width": scene.size[1]}
-            for index, scene in enumerate(scenes, start=1)
-        ],
-        "categories": [{"id": index + 1, "name": n} for index, n in enumerate(classes.names)],
-    }
+def _frame(scenes: Sequence[Scene], classes: Classes) -> Frame:
+    """Scene i has id i + 1, class c has id c + 1."""
+    sizes = enumerate((scene.size for scene in scenes), start=1)
+    return Frame(
+        images=[{"id": index, "height": size[0], "width": size[1]} for index, size in sizes],
+        categories=[{"id": c, "name": name} for c, name in enumerate(classes.names, start=1)],
+    )
 
 
-def _annotations(scenes: Sequence[Scene], of: Of) -> list[dict[str, Any]]:
-    """One COCO annotation for each thing; ids start at 1, since pycocotools takes 0 for none."""
+def _things(scenes: Sequence[Scene], of: Of) -> Things:
     columns = table(scenes)
-    annotations: list[dict[str, Any]] = _boxes(columns)
-    row = 0
+    corner, size = columns.boxes[:, :2], columns.boxes[:, 2:] - columns.boxes[:, :2]
+    masks = _masks(scenes) if of == "masks" else None
+    area = size.prod(axis=1) if masks is None else areas(masks).numpy()
+    return Things(
+        image_ids=columns.images + 1,
+        category_ids=columns.labels + 1,
+        boxes=np.concatenate([corner, size], axis=1),
+        area=np.where(np.isnan(columns.area), area, columns.area),
+        crowd=columns.ignore,
+        scores=columns.scores,
+        masks=masks,
+        keypoints=_keypoints(scenes) if of == "keypoints" else None,
+    )
+
+
+def _masks(scenes: Sequence[Scene]) -> list[Rle]:
+    rles: list[Rle] = []
     for scene in scenes:
-        own = annotations[row : row + len(scene.things)]
-        row += len(own)
-        if of == "masks":
-            _add_masks(own, scene)
-        if of == "keypoints":
-            _add_keypoints(own, scene)
-        if scene.things.area is not None:
-            for annotation, area in zip(own, scene.things.area.tolist(), strict=True):
-                annotation["area"] = area
-    return annotations
+        if scene.things.masks is not None:
+            rles += to_rles(scene.things.masks, scene.size)
+        elif len(scene.things):
+            raise SightlineError(_nothing("masks", scene))
+    return rles
 
 
-def _boxes(things: Table) -> list[dict[str, Any]]:
-    corner, size = things.boxes[:, :2], things.boxes[:, 2:] - things.boxes[:, :2]
-    columns = {
-        "id": np.arange(1, len(things.labels) + 1),
-        "image_id": things.images + 1,
-        "category_id": things.labels + 1,
-        "bbox": np.concatenate([corner, size], axis=1),
-        "area": size.prod(axis=1),
-        "iscrowd": things.ignore.astype(np.int64),
-        "score": things.scores,
-    }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _add_masks(annotations: list[dict[str, Any]], scene: Scene) -> None:
-    if scene.things.masks is None and annotations:
-        raise SightlineError(_nothing("masks", scene))
-    rles = [] if scene.things.masks is None else to_rles(scene.things.masks, scene.size)
-    for annotation, rle, area in zip(annotations, rles, areas(rles).tolist(), strict=True):
-        annotation |= {"segmentation": rle, "area": float(area)}
-
-
-def _add_keypoints(annotations: list[dict[str, Any]], scene: Scene) -> None:
-    keypoints = scene.things.keypoints
-    if keypoints is None and annotations:
-        raise SightlineError(_nothing("keypoints", scene))
-    rows = [] if keypoints is None else keypoints.double().flatten(1).tolist()
-    for annotation, row in zip(annotations, rows, strict=True):
-        annotation["keypoints"] = row
-        annotation["num_keypoints"] = sum(visibility > 0 for visibility in row[2::3])
+def _keypoints(scenes: Sequence[Scene]) -> list[list[float]]:
+    rows: list[list[float]] = []
+    for scene in scenes:
+        if scene.things.keypoints is not None:
+            rows += scene.things.keypoints.double().flatten(1).tolist()
+        elif len(scene.things):
+            raise SightlineError(_nothing("keypoints", scene))
+    return rows
 
 
 def _nothing(what: str, scene: Scene) -> str:

@@ -1,5 +1,6 @@
 """The things of many scenes side by side in numpy columns, as the metrics count them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.types import Scene
+from sightline.types import Instances, Scene
 
 
 class Table(NamedTuple):
@@ -19,6 +20,7 @@ class Table(NamedTuple):
     boxes: NDArray[Any]  # float64 [N, 4] xyxy
     scores: NDArray[Any]  # float64 [N] zero where a scene has none
     ignore: NDArray[Any]  # bool [N]
+    area: NDArray[Any]  # float64 [N] square pixels, NaN where a scene does not know them
 
     def take(self, rows: NDArray[np.int64]) -> "Table":
         return Table(*(column[rows] for column in self))
@@ -26,21 +28,27 @@ class Table(NamedTuple):
 
 def table(scenes: Sequence[Scene]) -> Table:
     """On the CPU, in double precision."""
-    things = [scene.things for scene in scenes]
-    scores = [torch.zeros(len(t)) if t.scores is None else t.scores for t in things]
-    ignore = [t.ignore for t in things if t.ignore is not None]  # never None, once built
+    things = [scene.things for scene in scenes] or [Instances.empty()]
+    counts = [len(t.labels) for t in things]
     return Table(
-        images=np.repeat(np.arange(len(scenes)), np.array([len(t) for t in things], dtype=int)),
-        labels=_column([t.labels for t in things], torch.zeros(0, dtype=torch.int64)),
-        boxes=_column([t.boxes for t in things], torch.zeros(0, 4, dtype=torch.float64)),
-        scores=_column(scores, torch.zeros(0, dtype=torch.float64)),
-        ignore=_column(ignore, torch.zeros(0, dtype=torch.bool)),
+        images=np.repeat(np.arange(len(things)), counts),
+        labels=_column([t.labels for t in things], torch.int64),
+        boxes=_column([t.boxes for t in things], torch.float64),
+        scores=_column(_filled([t.scores for t in things], counts, 0.0), torch.float64),
+        ignore=_column([t.ignore for t in things], torch.bool),
+        area=_column(_filled([t.area for t in things], counts, math.nan), torch.float64),
     )
 
 
-def _column(parts: list[Tensor], empty: Tensor) -> NDArray[Any]:
-    """All parts after one another, in the type of ``empty``, which stands where there are none."""
-    return torch.cat([empty, *(part.detach().to(empty) for part in parts)]).numpy()
+def _filled(parts: list[Tensor | None], counts: list[int], value: float) -> list[Tensor]:
+    """The value where a part is absent."""
+    spare = torch.full((sum(counts),), value).split(counts)
+    return [own if part is None else part for part, own in zip(parts, spare, strict=True)]
+
+
+def _column(parts: list[Tensor], dtype: torch.dtype) -> NDArray[Any]:
+    """All parts after one another; converted once, since a part each costs more than its rows."""
+    return torch.cat([part.cpu() for part in parts]).detach().to(dtype).numpy()
 
 
 def check_pairs(truths: Sequence[Scene], answers: Sequence[Scene]) -> None:
