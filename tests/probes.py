@@ -105,7 +105,7 @@ class Queries(nn.Module):
         sides = images.sizes.flip(1).to(points.dtype)
         padding = (points > sides[:, None]).any(dim=-1)
         memory = patches.flatten(2).mT + self.place(points / 64)
-        queries = self.queries.expand(len(memory), -1, -1)
+        queries = self.queries.expand(memory.shape[0], -1, -1)
         found = self.decoder(queries, memory, memory_key_padding_mask=padding)
         boxes = box_ops.from_cxcywh(self.box(found).sigmoid()) * sides.repeat(1, 2)[:, None]
         return self.label(found), boxes

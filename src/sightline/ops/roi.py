@@ -236,7 +236,9 @@ class _Regions(NamedTuple):
     ) -> "_Regions":
         batch, channels = pyramid[0].shape[:2]
         flat = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, channels) for f in pyramid])
-        shapes = torch.tensor([f.shape[-2:] for f in pyramid], device=boxes.device)
+        # Tensor by tensor: a list of numbers would fix the sizes that a graph leaves open.
+        sides = [boxes.new_full((), n, dtype=torch.long) for f in pyramid for n in f.shape[-2:]]
+        shapes = torch.stack(sides).view(-1, 2)
         per_picture = shapes.prod(dim=1)
         first = (per_picture * batch).cumsum(0) - per_picture * batch
         if boxes.dtype != torch.float64:
@@ -314,8 +316,8 @@ def _gather_even(flat: Tensor, index: Tensor, weight: Tensor, reduce: str) -> Te
         weight = weight / weight.shape[3]
         return _bags(flat, index.flatten(0, 2).flatten(1), weight.flatten(0, 2).flatten(1))
     samples = _bags(flat, index.flatten(0, 3), weight.flatten(0, 3))
-    bins = index.shape[:3].numel()
-    return samples.unflatten(0, (bins, index.shape[3])).amax(1)
+    regions, rows, columns, count = index.shape[:4]
+    return samples.unflatten(0, (regions * rows * columns, count)).amax(1)
 
 
 def _gather_ragged(regions: _Regions, reduce: str) -> Tensor:
