@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
     from sightline.models import create
-    from sightline.predict import predict
+    from sightline.predict import predict, predict_stream
     from sightline.preprocess import Preprocess
     from sightline.recipes.recipe import Recipe
     from sightline.train import train
@@ -46,6 +46,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict",
+    "predict_stream",
     "save",
     "train",
 ]
@@ -66,6 +67,7 @@ _HOMES = {
     "evaluate": "evaluate",
     "load": "weights",
     "predict": "predict",
+    "predict_stream": "predict",
     "save": "weights",
     "train": "train",
 }
