@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from sightline.draw import _overlap, _Sheet, colour, contact_sheet, draw
 from sightline.ops.masks import encode
@@ -149,6 +149,20 @@ def test_names_hide_neither_one_another_nor_the_middle_of_a_thing(
         assert place[3] <= 220
         assert not any(_overlap(place, other) for other in sheet.taken[:index])
         assert not any(place[0] < x < place[2] and place[1] < y < place[3] for x, y in centres)
+
+
+def test_a_name_is_set_as_pillow_sets_it() -> None:
+    """Lines are 1 pixel wide at 320 x 220: ink begins 2 pixels from the left of the name's ground
+    and 1 below its top. Blue asks for white letters."""
+    ours, theirs = Image.new("RGB", (320, 220)), Image.new("RGB", (320, 220))
+    sheet = _Sheet(ImageDraw.Draw(ours), ours.size, [])
+    sheet.name((20, 30, 200, 100), 0, "Ag")
+    ((x1, y1, x2, y2),) = sheet.taken
+    pen, font = ImageDraw.Draw(theirs), ImageFont.load_default(sheet.letters)
+    left, top, _, _ = font.getbbox("Ag")
+    pen.rectangle([x1, y1, x2 - 1, y2 - 1], fill=colour(0))
+    pen.text((x1 + 2 - left, y1 + 1 - top), "Ag", fill=(255, 255, 255), font=font)
+    assert np.array_equal(np.asarray(ours), np.asarray(theirs))
 
 
 def test_colours_are_unlike_one_another() -> None:

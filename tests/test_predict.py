@@ -1,13 +1,21 @@
 """Finding things in pictures of every kind and number."""
 
+import gc
 import json
+import signal
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import sightline
@@ -15,14 +23,14 @@ from sightline.errors import SightlineError
 from sightline.ops.masks import encode
 from sightline.predict import (
     coco_results,
-    find_sources,
     predict,
     predict_stream,
     scene_json,
     thresholds,
 )
-from sightline.types import Classes, Instances, Scene
+from sightline.types import Classes, Instances, Moment, Scene
 from tests.bright import COLOURS, Bright, picture, save_picture
+from tests.data.clips import write_clip
 from tests.probes import TINY
 
 RED = picture((2, 3, 12, 9, 0, 204))  # 204 / 255 = 0.8
@@ -87,12 +95,8 @@ def test_what_is_no_picture(source: Any, told: str) -> None:
         predict(Bright(), source)
 
 
-def test_files_folders_and_globs_in_order(folder: Path) -> None:
-    a, b, c = folder / "a.png", folder / "b.png", folder / "deeper" / "c.png"
-    assert list(find_sources(folder)) == [a, b]
-    assert list(find_sources(str(folder / "*.png"))) == [a, b]
-    assert list(find_sources(folder / "**" / "*.png")) == [a, b, c]
-    assert list(find_sources([b, str(a)])) == [b, a]
+def test_files_and_folders_in_the_order_given(folder: Path) -> None:
+    a, b = folder / "a.png", folder / "b.png"
     scenes = predict(Bright(), [str(b), folder])
     assert [scene.path for scene in scenes] == [str(b), str(a), str(b)]
     assert [found(scene) for scene in scenes] == [
@@ -100,11 +104,6 @@ def test_files_folders_and_globs_in_order(folder: Path) -> None:
         {"green": 1.0, "blue": 0.4, "red": 0.2},
         {"red": 0.8},
     ]
-
-
-def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a[1].png", RED)
-    assert list(find_sources(tmp_path / "a[1].png")) == [tmp_path / "a[1].png"]
 
 
 @pytest.mark.parametrize(
@@ -160,18 +159,157 @@ def test_pictures_of_one_shape_go_together_and_come_back_in_order() -> None:
     assert [s.things.boxes.tolist() for s in alone] == [s.things.boxes.tolist() for s in scenes]
 
 
-def test_a_long_stream_is_read_as_it_is_needed() -> None:
-    taken = []
+@given(st.lists(st.sampled_from([(5, 7), (7, 5), (6, 6), None]), max_size=40), st.integers(1, 5))
+def test_results_are_those_of_each_picture_alone_in_order(
+    shapes: list[tuple[int, int] | None], batch: int
+) -> None:
+    """Each has a brightness of its own; None is a source that cannot be read."""
+    pictures = [
+        np.zeros((4, 4, 4), np.uint8) if size is None else np.full((*size, 3), 20 + k, np.uint8)
+        for k, size in enumerate(shapes)
+    ]
+    told: list[SightlineError] = []
+    stream = list(predict_stream(Bright(), pictures, batch=batch, on_error=told.append))
+    readable = [picture for picture in pictures if picture.shape[2] == 3]
+    assert len(told) == len(pictures) - len(readable)
+    assert len(stream) == len(readable)
+    for together, source in zip(stream, readable, strict=True):
+        (alone,) = predict(Bright(), source)
+        assert together.picture.permute(1, 2, 0).tolist() == source.tolist()
+        assert together.scene.size == alone.size == source.shape[:2]
+        assert together.scene.things.boxes.tolist() == alone.things.boxes.tolist()
+        assert together.scene.things.scores.tolist() == alone.things.scores.tolist()  # type: ignore[union-attr]
 
-    def endless() -> Any:
-        while True:
-            taken.append(1)
-            yield RED
 
-    stream = predict_stream(Bright(), endless(), batch=2)
-    assert [found(next(stream).scene) for _ in range(20)] == [{"red": 0.8}] * 20
+class Endless:
+    """Arrays of several sizes without end; ``taken`` were asked for, ``alive`` are still held."""
+
+    def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
+        self.shapes, self.taken, self.alive = shapes, 0, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for height, width in cycle(self.shapes):
+            picture = np.full((height, width, 3), 200, np.uint8)
+            self.taken, self.alive = self.taken + 1, self.alive + 1
+            weakref.finalize(picture, self._freed)
+            yield picture
+            del picture
+
+    def _freed(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("kinds", [1, 2, 7, 50])
+def test_a_long_stream_is_read_as_it_is_needed(batch: int, kinds: int) -> None:
+    """Four batches of pictures are held and a few more, whatever their shapes."""
+    sources = Endless([(5, 6 + k * k % kinds) for k in range(50)])
+    stream = predict_stream(Bright(), sources, batch=batch)
+    for given_out, result in enumerate(islice(stream, 150), 1):
+        assert sources.taken - given_out <= 4 * batch + 7
+        assert sources.alive <= 4 * batch + 9
+        assert result.scene.size[0] == 5
+    del result
     stream.close()
-    assert len(taken) <= 20 + 4 * 2 + 4 * 2 + 1  # what came out, one window, and one read ahead
+    gc.collect()
+    assert sources.alive == 0
+
+
+def running() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "raise"])
+def test_no_thread_is_left_when_the_consumer_stops_early(end: str) -> None:
+    before = running()
+    stream = predict_stream(Bright(), Endless([(5, 6), (6, 5)]), batch=2)
+    next(stream)
+    assert running() > before
+    if end == "close":
+        stream.close()
+    elif end == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            stream.throw(KeyboardInterrupt())
+    else:
+        del stream
+    assert running() == before
+
+
+@pytest.mark.parametrize("step", ["forward", "describe"])
+def test_an_error_in_a_step_is_raised_and_ends_all_threads(step: str) -> None:
+    """A bug of a model, in the third batch of two: the first has been given, perhaps the second."""
+    before, model, calls = running(), Bright(), count()
+    real = getattr(model, step)
+
+    def fail(*given: Any) -> Any:
+        if next(calls) == 2:
+            raise ZeroDivisionError
+        return real(*given)
+
+    setattr(model, step, fail)
+    results = []
+    with pytest.raises(ZeroDivisionError):
+        results.extend(predict_stream(model, Endless([(5, 6)]), batch=2))
+    assert len(results) in (2, 4)
+    assert running() == before
+
+
+def test_ctrl_c_while_the_model_is_at_work() -> None:
+    before, model = running(), Bright()
+    forward, calls = model.forward, count()
+
+    def interrupted(images: Any) -> Any:
+        if next(calls) == 2:
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        return forward(images)
+
+    model.forward = interrupted  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        list(predict_stream(model, Endless([(5, 6), (6, 5)]), batch=2))
+    assert running() == before
+
+
+def test_frames_of_a_video_between_pictures(folder: Path) -> None:
+    """Each frame is brighter than the one before."""
+    frames = [picture((0, 0, 64, 48, 0, 60 + 25 * k), size=(48, 64)) for k in range(7)]
+    clip = write_clip(folder / "aa.mp4", frames)
+    stream = list(predict_stream(Bright(), folder, score=0.15, batch=3))
+    paths = [Path(found.scene.path).name for found in stream]
+    assert paths == ["a.png", *["aa.mp4"] * 7, "b.png"]
+    moments = [found.scene.moment for found in stream]
+    assert moments[0] is moments[-1] is None
+    assert moments[1:-1] == [Moment(k, pytest.approx(k / 25)) for k in range(7)]
+    for k, (pixels, scene) in enumerate(stream[1:-1]):
+        assert pixels.shape == (3, 48, 64)
+        assert scene.size == (48, 64)
+        assert found(scene) == {"red": pytest.approx((60 + 25 * k) / 255, abs=0.04)}
+    assert [scene.moment for scene in predict(Bright(), clip)] == moments[1:-1]
+
+
+def test_a_video_that_ends_too_early_is_told_and_the_others_go_on(folder: Path) -> None:
+    noise = [torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8) for _ in range(50)]
+    clip = write_clip(folder / "aa.mkv", noise)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (folder / "ab.mp4").touch()
+    told: list[str] = []
+    stream = predict_stream(Bright(), folder, on_error=lambda error: told.append(str(error)))
+    names = [Path(found.scene.path).name for found in stream]
+    assert names == ["a.png", *["aa.mkv"] * (len(names) - 2), "b.png"]
+    assert len(names) > 15
+    assert len(told) == 2
+    assert "aa.mkv is cut short" in told[0]
+    assert "ab.mp4 as a video" in told[1]
+    with pytest.raises(SightlineError, match=r"aa.mkv is cut short"):
+        predict(Bright(), folder)
+
+
+def test_no_thread_is_left_of_a_video(folder: Path) -> None:
+    before = running()
+    clip = write_clip(folder / "clip.mp4", [MIXED[:, :, :30]] * 40)
+    stream = predict_stream(Bright(), [clip, clip], batch=2)
+    assert [next(stream).scene.moment.frame for _ in range(42)][-3:] == [39, 0, 1]  # type: ignore[union-attr]
+    stream.close()
+    assert running() == before
 
 
 def test_score_top_and_least_background() -> None:
@@ -315,6 +453,10 @@ def test_masks_and_keypoints_in_json() -> None:
             }
         ],
     }
+    scene.moment = Moment(12, 0.5)
+    (row,) = coco_results(scene, Classes(("cat",)), "clip:12")
+    frame = scene_json(scene, Classes(("cat",)))
+    assert (row["frame"], row["seconds"]) == (frame["frame"], frame["seconds"]) == (12, 0.5)
 
 
 def test_a_real_model_from_a_file(tmp_path: Path) -> None:

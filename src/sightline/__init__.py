@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sightline.export import export
     from sightline.fuse import fuse
     from sightline.models import create
-    from sightline.predict import predict
+    from sightline.predict import predict, predict_stream
     from sightline.preprocess import Preprocess
     from sightline.recipes.recipe import Recipe
     from sightline.train import train
@@ -50,6 +50,7 @@ __all__ = [
     "fuse",
     "load",
     "predict",
+    "predict_stream",
     "save",
     "train",
 ]
@@ -72,6 +73,7 @@ _HOMES = {
     "fuse": "fuse",
     "load": "weights",
     "predict": "predict",
+    "predict_stream": "predict",
     "save": "weights",
     "train": "train",
 }

@@ -7,7 +7,7 @@ import colorsys
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -191,8 +191,9 @@ class _Sheet:
         return max(1, round(math.sqrt(self.size[0] * self.size[1]) / 250))
 
     @property
-    def font(self) -> Any:
-        return _font(min(max(10, round(math.sqrt(self.size[0] * self.size[1]) / 45)), 48))
+    def letters(self) -> int:
+        """Height of letters in pixels."""
+        return min(max(10, round(math.sqrt(self.size[0] * self.size[1]) / 45)), 48)
 
     def box(self, box: Sequence[float], label: int, ignore: bool) -> None:
         x1, y1, x2, y2 = (round(value) for value in box)
@@ -225,17 +226,20 @@ class _Sheet:
 
     def name(self, box: Sequence[float], label: int, text: str) -> None:
         """In the first free place at the box, on a ground of the colour of the class."""
-        font, edge = self.font, max(1, self.line)
-        left, _, right, _ = font.getbbox(text)
-        _, top, _, bottom = font.getbbox("Ag")  # the same height with and without tall letters
-        width, height = right - left + 2 * edge + 2, bottom - top + 2 * edge
-        for place in self._places(box, width, height):
+        edge = max(1, self.line)
+        words = [_word(word, self.letters) for word in text.split(" ")]
+        top, bottom = _rows(self.letters)
+        gap = self.letters // 4  # between words
+        width = sum(word.width for word in words) + gap * (len(words) - 1) + 2 * edge + 2
+        for place in self._places(box, width, bottom - top + 2 * edge):
             if self._free(place):
                 self.taken.append(place)
                 ground = colour(label)
                 self.draw.rectangle([*place[:2], place[2] - 1, place[3] - 1], fill=ground)
-                at = (place[0] + edge + 1 - left, place[1] + edge - top)
-                self.draw.text(at, text, fill=_readable_on(ground), font=font)
+                x, y = round(place[0]) + edge + 1, round(place[1] + edge - top)
+                for word in words:
+                    self.draw.bitmap((x, y), word, fill=_readable_on(ground))
+                    x += word.width + gap
                 return
 
     def _free(self, place: Rectangle) -> bool:
@@ -262,6 +266,24 @@ def _readable_on(ground: Colour) -> Colour:
     """Black or white, by the luminance of Rec. 601."""
     red, green, blue = ground
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+@lru_cache(4096)
+def _word(text: str, size: int) -> Image.Image:
+    """A mask. Kept, since setting letters is most of what drawing costs: the name of a class comes
+    again and again, and so do scores of two digits."""
+    font = _font(size)
+    left, _, right, bottom = font.getbbox(text)
+    mask = Image.new("L", (right - left, bottom))
+    ImageDraw.Draw(mask).text((-left, 0), text, 255, font)
+    return mask
+
+
+@cache
+def _rows(size: int) -> tuple[int, int]:
+    """From where to where a line of text reaches, with and without tall letters."""
+    _, top, _, bottom = _font(size).getbbox("Ag")
+    return top, bottom
 
 
 @cache

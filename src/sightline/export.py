@@ -22,11 +22,11 @@ from torch.utils import _pytree as pytree
 from sightline import weights
 from sightline.data.folder import open_split
 from sightline.data.images import read_image
+from sightline.data.sources import find_sources
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.fuse import fold_norms
 from sightline.ops.suppress import EMPTY
-from sightline.predict import find_sources
 from sightline.runtime import Exported, Header
 from sightline.shapes import UInt8
 from sightline.types import Images

@@ -1,39 +1,28 @@
-"""Find things in pictures: files, folders, globs, arrays, tensors, Pillow images."""
+"""Find things in pictures: files, folders, globs, videos, arrays, tensors, Pillow images."""
 
-import glob
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from sightline.data.images import SUFFIXES, read_image
+from sightline.data.sources import READERS, OnError, Picture, Source, find_sources, read_ahead
 from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
-from sightline.pillow import from_pillow
 from sightline.preprocess import Preprocess
 from sightline.runtime import open_model
 from sightline.shapes import Float, UInt8
+from sightline.threads import ahead, helpers
 from sightline.types import Classes, Images, Placement, Scene
 from sightline.weights.transfer import matching
-
-Source = str | Path | NDArray[Any] | Tensor | Image.Image
-OnError = Callable[[SightlineError], None]
-
-_THREADS = 4  # that decode pictures ahead of the model
-_WINDOW = 4  # batches whose pictures are put together by shape
 
 
 class Found(NamedTuple):
@@ -59,7 +48,7 @@ def predict(
         model: a model, used as it is; the file or public name of a checkpoint; or a file that
             ``sightline export`` wrote.
         sources: files, folders, globs; arrays HxWx3 (RGB) or HxW of bytes; tensors 3xHxW of bytes;
-            Pillow images; or several of these.
+            Pillow images; or several of these. A video gives a scene for each frame.
         score: things scored higher are given, 0..1; left out: as the model is set.
         per_class_score: a threshold for each class by name, or the JSON file that ``sightline
             evaluate --choose-scores`` wrote. Classes that are not in it keep ``score``.
@@ -99,13 +88,16 @@ def predict_stream(
     device: str | torch.device | None = None,
     fast: bool = True,
     on_error: OnError | None = None,
-) -> Iterator[Found]:
-    """As ``predict``, picture by picture, for folders of any length: eight batches of decoded
-    pictures are held at most.
+) -> Generator[Found, None, None]:
+    """As ``predict``, picture by picture, for folders and videos of any length: four batches of
+    decoded pictures and a few more are held at most.
+
+    Pictures are read, and answers described, in threads, while the model runs in the calling one.
+    They end with the iterator: when it is exhausted, closed or dropped, or raises.
 
     Args:
-        on_error: is told of each picture that cannot be read, and the others go on; left out, the
-            first one raises.
+        on_error: is told of each picture or video that cannot be read, and the others go on; left
+            out, the first one raises.
     """
     _positive(batch, "batch")
     if per_class_score is not None and least_background is not None:
@@ -116,14 +108,98 @@ def predict_stream(
         least = thresholds(per_class_score, model.card.classes, score_of(model, score))
         score = float(least.min()) if hasattr(model, "selection") else None
         kept = _before_thresholds(model, top)
-    pictures = _read_ahead(find_sources(sources), _WINDOW * batch, on_error)
-    while window := list(islice(pictures, _WINDOW * batch)):
-        with choosing(model, score, kept, least_background):
-            window_found = _find(model, window, batch)
-        for found in window_found:
-            if least is not None:
-                found = found._replace(scene=_best(above(found.scene, least), top))
-            yield found
+    choice = partial(choosing, model, score, kept, least_background)
+    line = _Line(model, batch, choice, least, top)
+    with closing(read_ahead(find_sources(sources), max(batch, READERS), on_error)) as pictures:
+        yield from line.found(pictures)
+
+
+class _Group(NamedTuple):
+    """Pictures that fill the same canvas, and the place of each in the order of all."""
+
+    pictures: list[Picture]
+    places: list[int]
+
+
+_Prepared = tuple[_Group, Images, list[Placement]]
+_Answered = tuple[_Group, Any, list[Placement]]
+
+
+@dataclass
+class _Line:
+    """From pictures to what is found in them. A thread prepares the next batch and another one
+    describes the last while the model, in the calling thread, looks at one.
+
+    Pictures of three batches, and three more, are on their way at most.
+    """
+
+    model: Any
+    batch: int
+    choice: Callable[[], AbstractContextManager[None]]  # the settings of the model, while it looks
+    least: Tensor | None  # a threshold for each class
+    top: int | None
+    turn: int = 0  # the place of the picture that is given next
+
+    def found(self, pictures: Iterable[Picture]) -> Iterator[Found]:
+        with helpers(1) as before, helpers(1) as behind:
+
+            def prepare(group: _Group) -> Future[_Prepared]:
+                return before.submit(self._prepare, group)
+
+            def describe(answered: _Answered) -> Future[dict[int, Found]]:
+                return behind.submit(self._describe, answered)
+
+            prepared = ahead(map(prepare, self._grouped(pictures)), 1)
+            described = ahead(map(describe, map(self._answer, prepared)), 1)
+            yield from self._in_turn(described)
+
+    def _grouped(self, pictures: Iterable[Picture]) -> Iterator[_Group]:
+        """Batches of one canvas. The group whose first picture waits longest goes before it is full
+        where others would have to wait for it."""
+        open_groups: dict[tuple[int, int], _Group] = {}  # a dict keeps them in order of age
+        for place, picture in enumerate(pictures):
+            canvas = _canvas(self.model.preprocess, picture.pixels)
+            group = open_groups.setdefault(canvas, _Group([], []))
+            group.pictures.append(picture)
+            group.places.append(place)
+            if len(group.places) == self.batch:
+                yield open_groups.pop(canvas)
+            if open_groups and place - self.turn >= 3 * self.batch:
+                yield open_groups.pop(next(iter(open_groups)))
+        yield from open_groups.values()
+
+    def _prepare(self, group: _Group) -> _Prepared:
+        return group, *self.model.preprocess([picture.pixels for picture in group.pictures])
+
+    def _answer(self, prepared: _Prepared) -> _Answered:
+        group, images, placements = prepared
+        with self.choice():
+            return group, answer_of(self.model, images), placements
+
+    def _describe(self, answered: _Answered) -> dict[int, Found]:
+        group, answer, placements = answered
+        scenes = scenes_of(self.model, answer, placements)
+        return {
+            place: Found(picture.pixels, self._sifted(scene, picture))
+            for place, picture, scene in zip(group.places, group.pictures, scenes, strict=True)
+        }
+
+    def _sifted(self, scene: Scene, picture: Picture) -> Scene:
+        scene = replace(scene, path=picture.path, moment=picture.moment)
+        return scene if self.least is None else _best(above(scene, self.least), self.top)
+
+    def _in_turn(self, described: Iterable[dict[int, Found]]) -> Iterator[Found]:
+        early: dict[int, Found] = {}
+        for found in described:
+            early |= found
+            while self.turn in early:
+                yield early.pop(self.turn)
+                self.turn += 1
+
+
+def _canvas(preprocess: Preprocess, picture: Tensor) -> tuple[int, int]:
+    height, width = picture.shape[1:]
+    return preprocess.canvas([preprocess.size(height, width)])
 
 
 def _before_thresholds(model: Any, top: int | None) -> int | None:
@@ -239,149 +315,22 @@ def above(scene: Scene, least: Float[Tensor, " C"]) -> Scene:
     return replace(scene, things=things[things.scores > least[things.labels]])
 
 
-def find_sources(sources: Source | Iterable[Source]) -> Iterator[Source]:
-    """Folders and globs replaced by the picture files in them, sorted by name.
-
-    Raises:
-        SightlineError: a path that does not exist or cannot be looked at, a folder or glob without
-            a picture, or what is neither a path nor a picture.
-    """
-    if isinstance(sources, str | Path):
-        yield from _files(str(sources))
-    elif isinstance(sources, np.ndarray | Tensor | Image.Image):
-        yield sources
-    elif isinstance(sources, Iterable):
-        for source in sources:
-            yield from find_sources(source)
-    else:
-        raise SightlineError(
-            f"{type(sources).__name__} is no source: give files, folders, globs, arrays, tensors "
-            "or Pillow images"
-        )
-
-
-def _files(source: str) -> list[Path]:
-    try:
-        return _existing(source)
-    except OSError as error:
-        raise SightlineError(f"cannot read {source}: {error.strerror}") from error
-
-
-def _existing(source: str) -> list[Path]:
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if _is_picture(file))
-        if not found:
-            raise SightlineError(
-                f"no picture in {path}; those in its folders: '{path / '**' / '*.jpg'}'"
-            )
-        return found
-    if path.exists():
-        return [path]
-    if glob.has_magic(source):
-        matches = sorted(map(Path, glob.glob(source, recursive=True)))  # noqa: PTH207, any root
-        found = [file for file in matches if _is_picture(file)]
-        if not found:
-            raise SightlineError(f"no picture matches {source}")
-        return found
-    raise SightlineError(f"no such file or folder: {source}")
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def _read_ahead(
-    sources: Iterable[Source], ahead: int, on_error: OnError | None
-) -> Iterator[tuple[str, Tensor]]:
-    """The path (or nothing) and the picture of each source, decoded in threads."""
-    pool = ThreadPoolExecutor(_THREADS)
-    waiting: deque[Future[tuple[str, Tensor]]] = deque()
-    try:
-        for source in sources:
-            waiting.append(pool.submit(_read, source))
-            if len(waiting) > ahead:
-                yield from _result(waiting.popleft(), on_error)
-        while waiting:
-            yield from _result(waiting.popleft(), on_error)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _result(
-    future: Future[tuple[str, Tensor]], on_error: OnError | None
-) -> Iterator[tuple[str, Tensor]]:
-    try:
-        yield future.result()
-    except SightlineError as error:
-        if on_error is None:
-            raise
-        on_error(error)
-
-
-def _read(source: Source) -> tuple[str, Tensor]:
-    if isinstance(source, str | Path):
-        return str(source), read_image(source)
-    if isinstance(source, Image.Image):
-        return "", _from_image(source)
-    return "", _from_array(source)
-
-
-def _from_image(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
-    """An image that was opened from a file is read from it only now."""
-    try:
-        return from_pillow(image)
-    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
-        name = getattr(image, "filename", "") or "a Pillow image"
-        raise SightlineError(f"cannot read {name} as a picture: {error}") from error
-
-
-def _from_array(values: NDArray[Any] | Tensor) -> UInt8[Tensor, "3 H W"]:
-    """HxWx3 or HxW as numpy has them, 3xHxW, 1xHxW or HxW as torch has them."""
-    shape = "x".join(map(str, values.shape))
-    wanted = "HxWx3 or HxW" if isinstance(values, np.ndarray) else "3xHxW or HxW"
-    kind = "an array" if isinstance(values, np.ndarray) else "a tensor"
-    if isinstance(values, np.ndarray):
-        if values.dtype != np.uint8:
-            raise SightlineError(f"{kind} of {values.dtype}: bytes (uint8, 0..255) are wanted")
-        values = torch.from_numpy(np.ascontiguousarray(values))
-        values = values.permute(2, 0, 1) if values.ndim == 3 else values
-    if values.dtype != torch.uint8:
-        raise SightlineError(f"{kind} of {values.dtype}: bytes (uint8, 0..255) are wanted")
-    if values.ndim == 2:
-        values = values[None]
-    if values.ndim != 3 or len(values) not in (1, 3) or values.numel() == 0:
-        raise SightlineError(f"{kind} of shape {shape}: {wanted} is wanted")
-    return values.expand(3, -1, -1)
-
-
-def _find(model: Any, window: Sequence[tuple[str, Tensor]], batch: int) -> list[Found]:
-    """Pictures that fill the same canvas go together; the order stays."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, (_, picture) in enumerate(window):
-        groups.setdefault(_canvas(model.preprocess, picture), []).append(index)
-    found: dict[int, Found] = {}
-    for members in groups.values():
-        for first in range(0, len(members), batch):
-            rows = members[first : first + batch]
-            images, placements = model.preprocess([window[row][1] for row in rows])
-            for row, scene in zip(rows, find_things(model, images, placements), strict=True):
-                path, picture = window[row]
-                found[row] = Found(picture, replace(scene, path=path))
-    return [found[index] for index in range(len(window))]
-
-
-def _canvas(preprocess: Preprocess, picture: Tensor) -> tuple[int, int]:
-    height, width = picture.shape[1:]
-    return preprocess.canvas([preprocess.size(height, width)])
-
-
 def find_things(model: Any, images: Images, placements: Sequence[Placement]) -> list[Scene]:
     """One batch through the model in eval mode, without gradients; scenes on the CPU."""
+    return scenes_of(model, answer_of(model, images), placements)
+
+
+def answer_of(model: Any, images: Images) -> Any:
+    """What the model selects in one batch."""
     device = next(model.parameters(), torch.empty(0)).device  # an exported file has none
     with torch.no_grad(), resting(model):
-        selected = model(images.to(device))
-        return [scene.to("cpu") for scene in model.describe(selected, placements)]
+        return model(images.to(device))
+
+
+def scenes_of(model: Any, answer: Any, placements: Sequence[Placement]) -> list[Scene]:
+    """The answer in words and in pixels of the pictures, on the CPU."""
+    with torch.no_grad():
+        return [scene.to("cpu") for scene in model.describe(answer, placements)]
 
 
 @contextmanager
@@ -405,7 +354,8 @@ def scene_json(scene: Scene, classes: Classes) -> dict[str, Any]:
     columns |= _masks_and_keypoints(scene, flat=False)
     things = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     height, width = scene.size
-    return {"path": scene.path, "height": height, "width": width, "things": things}
+    where = {"path": scene.path, "height": height, "width": width} | _moment(scene)
+    return where | {"things": things}
 
 
 def coco_results(scene: Scene, classes: Classes, image_id: int | str) -> list[dict[str, Any]]:
@@ -419,7 +369,14 @@ def coco_results(scene: Scene, classes: Classes, image_id: int | str) -> list[di
         "score": things.scores.tolist(),
     }
     columns |= _masks_and_keypoints(scene, flat=True)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    when = _moment(scene)
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) | when for row in rows]
+
+
+def _moment(scene: Scene) -> dict[str, Any]:
+    """Number and time in seconds of a frame of a video."""
+    return {} if scene.moment is None else scene.moment._asdict()
 
 
 def _masks_and_keypoints(scene: Scene, flat: bool) -> dict[str, list[Any]]:

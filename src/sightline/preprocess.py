@@ -74,11 +74,13 @@ class Preprocess:
             Placement(original=_size(picture), size=self.size(*_size(picture)))
             for picture in pictures
         ]
-        scaled = [self._scale(p, place.size) for p, place in zip(pictures, placements, strict=True)]
         height, width = self.canvas([place.size for place in placements])
-        pixels = scaled[0].new_zeros(len(scaled), 3, height, width)
-        for row, picture in zip(pixels, scaled, strict=True):
-            row[:, : picture.shape[1], : picture.shape[2]] = picture
+        shape = len(pictures), 3, height, width
+        pixels = torch.empty(shape, dtype=torch.float32, device=pictures[0].device)
+        for row, picture, place in zip(pixels, pictures, placements, strict=True):
+            self._put(picture, row[:, : place.size[0], : place.size[1]])
+            row[:, place.size[0] :] = 0
+            row[:, : place.size[0], place.size[1] :] = 0
         sizes = torch.tensor([place.size for place in placements], device=pixels.device)
         return Images(pixels, sizes), placements
 
@@ -88,10 +90,15 @@ class Preprocess:
         step = self.multiple
         return -(-height // step) * step, -(-width // step) * step
 
-    def _scale(self, picture: Tensor, size: tuple[int, int]) -> Float[Tensor, "3 _ _"]:
-        if self.resize == "torchvision":
-            return self._resize(self._normalise(picture), size)
-        return self._normalise(self._resize(picture, size))
+    def _put(self, picture: UInt8[Tensor, "3 _ _"], place: Float[Tensor, "3 _ _"]) -> None:
+        """The picture, normalised, as large as its place in the batch. It is written there at once:
+        new memory of the size of a batch costs more time than the arithmetic."""
+        if self.resize == "bytes" or _size(picture) == _size(place):
+            self._normalise(self._resize(picture, _size(place)), place)
+        else:
+            normalised = torch.empty(picture.shape, dtype=place.dtype, device=place.device)
+            self._normalise(picture, normalised)
+            place.copy_(self._resize(normalised, _size(place)))
 
     def _resize(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         if _size(picture) == size:
@@ -106,12 +113,13 @@ class Preprocess:
             picture[None], size=size, mode="bilinear", align_corners=False, antialias=self.antialias
         )[0]
 
-    def _normalise(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+    def _normalise(self, picture: UInt8[Tensor, "3 H W"], into: Float[Tensor, "3 H W"]) -> None:
         if self.channels == "bgr":
             picture = picture.flip(0)
         mean = torch.tensor(self.mean, device=picture.device)[:, None, None]
         std = torch.tensor(self.std, device=picture.device)[:, None, None]
-        return (picture.float() / 255 - mean) / std
+        torch.div(picture, 255, out=into)
+        into.sub_(mean).div_(std)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

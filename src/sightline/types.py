@@ -166,6 +166,13 @@ class Panoptic(NamedTuple):
     segments: list[Segment]
 
 
+class Moment(NamedTuple):
+    """When in a video a picture is shown."""
+
+    frame: int  # counted from 0
+    seconds: float  # since the first frame
+
+
 @dataclass
 class Scene:
     """All that is known of one picture, true or predicted.
@@ -181,6 +188,7 @@ class Scene:
     path: str = ""  # where the picture came from, for messages
     image_id: int | str | None = None  # the data set's own id, given back in results
     seed: int | None = None
+    moment: Moment | None = None  # of a frame of a video
 
     def to(self, device: torch.device | str) -> "Scene":
         return replace(

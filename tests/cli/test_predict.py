@@ -1,6 +1,9 @@
 """``sightline predict``."""
 
+import io
 import json
+import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,12 @@ from PIL import Image
 import sightline.models
 from sightline import weights
 from sightline.cli import main
-from sightline.cli.predict import _summarise
+from sightline.cli.predict import JsonList, Tally, drawn
+from sightline.data.video import frame_rate, read_frames
+from sightline.predict import predict_stream
 from sightline.types import Classes, Instances, Scene
-from tests.bright import Bright, picture, save_picture
+from tests.bright import COLOURS, Bright, picture, save_picture
+from tests.data.clips import write_clip
 
 
 @pytest.fixture
@@ -85,10 +91,23 @@ def test_brackets_in_the_name_of_a_class_are_no_markup(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     things = Instances(torch.zeros(1, 4), torch.tensor([0]), torch.tensor([0.5]))
-    _summarise([Scene((4, 4), things)], Classes(("cup [red]",)), 1.0, [tmp_path / "[x].json"])
+    tally = Tally()
+    tally.add(Scene((4, 4), things))
+    tally.show(Classes(("cup [red]",)), [tmp_path / "[x].json"])
     told = capsys.readouterr().out
     assert "cup [red]" in told
     assert "[x].json" in told
+
+
+def test_a_list_in_json_of_any_length() -> None:
+    for values in ([], [1], [{"a": [1, 2]}, "b", None]):
+        file = io.StringIO()
+        rows = JsonList(file.write)
+        for value in values:
+            rows.add(value)
+        rows.end()
+        assert json.loads(file.getvalue()) == values
+        assert file.getvalue().count("\n") == max(1, len(values))
 
 
 def test_unreadable_photos_are_told_the_rest_is_done_and_the_exit_code_is_2(
@@ -116,7 +135,7 @@ def test_chosen_scores(model: str, photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "give photos, folders or globs"),
+        ([], "give photos, videos, folders or globs"),
         (["nowhere"], "no such file or folder: nowhere"),
         (["PHOTOS", "--out", "PHOTOS"], "is the folder of the photos"),
         (["PHOTOS", "--out", "PHOTOS/dark.png"], "is a file, not a folder"),
@@ -139,3 +158,122 @@ def test_mistakes_are_one_line(
     assert len(error.splitlines()) == 1
     assert told in error
     assert sorted(p.name for p in photos.iterdir()) == ["000123.png", "dark.png"]
+
+
+@pytest.fixture
+def clip(photos: Path) -> Path:
+    """Seven red frames, 12 a second."""
+    frames = [picture((0, 0, 64, 48, 0, 250), size=(48, 64))] * 7
+    return write_clip(photos / "clip.mov", frames, rate=Fraction(12))
+
+
+def test_a_video_is_drawn_as_a_video(
+    model: str, photos: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside photos. The box of the red thing is the border of the frame; it is drawn in blue, the
+    colour of the first class, which an encoder mixes with the red beside it."""
+    out = tmp_path / "drawn"
+    save_picture(photos / "clip.png", picture())
+    assert main(["predict", model, str(photos), "--score", "0.5", "--out", str(out)]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["000123.jpg", "clip.jpg", "clip.mp4", "dark.jpg"]
+    frames = list(read_frames(out / "clip.mp4"))
+    assert frame_rate(out / "clip.mp4") == 12
+    assert [round(moment.seconds * 12) for _, moment in frames] == list(range(7))
+    for pixels, _ in frames:
+        assert pixels.shape == (3, 48, 64)
+        red, _, blue = pixels[:, 30].float()
+        assert (red - blue)[5:-5].min() > 200
+        assert (red - blue)[[0, -1]].max() < 120
+    told = capsys.readouterr().out
+    assert f"{clip} frame 0: 1 red\n" in told
+    assert f"{clip} frame 6: 1 red\n" in told
+    assert "3 photos and 7 frames in" in told
+
+
+def test_frames_in_json(model: str, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = clip.with_name("results.json")
+    arguments = ["predict", model, str(clip), "--score", "0.5", "--json"]
+    assert main([*arguments, "--coco-json", str(results)]) == 0
+    scenes, rows = json.loads(capsys.readouterr().out), json.loads(results.read_text())
+    assert [scene["frame"] for scene in scenes] == list(range(7)) == [row["frame"] for row in rows]
+    seconds = [scene["seconds"] for scene in scenes]
+    assert seconds == pytest.approx([k / 12 for k in range(7)], abs=1e-4)
+    assert {scene["path"] for scene in scenes} == {str(clip)}
+    assert [row["image_id"] for row in rows] == [f"clip:{k}" for k in range(7)]
+
+
+def test_each_video_becomes_one_of_its_own(
+    model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though frames of several go through the model together; also one that is given twice."""
+    (tmp_path / "other").mkdir()
+    twin = write_clip(tmp_path / "other" / "clip.mkv", [picture(size=(48, 64))] * 4)
+    given = [str(path) for path in (clip, twin, twin, clip)]
+    out = tmp_path / "drawn"
+    assert main(["predict", model, *given, "--out", str(out), "--batch", "3"]) == 0
+    lengths = {path.name: len(list(read_frames(path))) for path in out.iterdir()}
+    assert lengths == {"clip.mp4": 7, "clip-2.mp4": 4, "clip-3.mp4": 4, "clip-4.mp4": 7}
+    assert "22 frames in" in capsys.readouterr().out
+
+
+def test_a_film_that_is_not_finished_is_not_left(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", [picture(size=(48, 64))] * 90)
+    stream = drawn(predict_stream(Bright(), clip, batch=1), tmp_path / "out", COLOURS, 1)
+    for _ in range(80):
+        next(stream)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".clip.writing.mp4"]
+    stream.close()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "cannot read {} as a video: Invalid data"), (None, "{} is cut short: ")],
+)
+def test_a_broken_video_is_told_and_the_exit_code_is_2(
+    model: str,
+    photos: Path,
+    tmp_path: Path,
+    content: bytes | None,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The frames of one that was cut short are drawn as far as they go."""
+    frames = [torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8) for _ in range(50)]
+    clip = write_clip(photos / "clip.mkv", frames)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    out = tmp_path / "drawn"
+    assert main(["predict", model, str(photos), "--out", str(out)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert told.format(clip) in lines[0]
+    assert lines[1] == "error: 1 of 3 files could not be read"
+    names = {path.name for path in out.iterdir()}
+    assert names - {"clip.mp4"} == {"000123.jpg", "dark.jpg"}
+    if content is None:
+        assert 15 < len(list(read_frames(out / "clip.mp4"))) < 35
+    else:
+        assert "clip.mp4" not in names
+
+
+def test_a_video_without_pyav_is_one_line_before_anything_is_done(
+    model: str,
+    photos: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    out = tmp_path / "drawn"
+    assert main(["predict", model, str(photos), "--out", str(out)]) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        f"error: {clip}: videos need the package av: pip install 'sightline[video]'"
+    ]
+    assert told.out == ""
+    assert not out.exists()
+    clip.unlink()
+    assert main(["predict", model, str(photos), "--out", str(out)]) == 0

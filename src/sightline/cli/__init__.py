@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "train": "Train a model on a folder of labelled photos, from scratch or from given weights.",
     "evaluate": "Measure a model on labelled photos.",
-    "predict": "Find things in photos; draw them, or write them as JSON.",
+    "predict": "Find things in photos and videos; draw them, or write them as JSON.",
     "export": "Write a model as one file that runs without this library.",
     "toybox": "Write the generated data set as a COCO data set.",
     "demo": "Train on generated scenes, measure, and draw what was found, in a few minutes.",
