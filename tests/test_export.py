@@ -141,6 +141,16 @@ def test_a_foreign_onnx_file_is_refused(folder: Path, tmp_path: Path) -> None:
         open_model(tmp_path / "foreign.onnx")
 
 
+def test_a_model_without_a_card_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="has no card"):
+        export(torch.nn.Linear(1, 1), tmp_path / "a.onnx", photos=_black(tmp_path))
+
+
+def _black(folder: Path) -> Path:
+    _write(torch.zeros(3, 8, 8, dtype=torch.uint8), folder / "black.png")
+    return folder / "black.png"
+
+
 def test_the_comparison_sees_a_difference(folder: Path) -> None:
     """A file that answers something else is not accepted in the place of the model."""
     exported = Exported.open(folder / "model.onnx")

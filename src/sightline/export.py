@@ -30,6 +30,7 @@ from sightline.ops.suppress import EMPTY
 from sightline.runtime import Exported, Header
 from sightline.shapes import UInt8
 from sightline.types import Images
+from sightline.weights.native import card_json, card_of
 
 Target = Literal["onnx", "openvino"]
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
@@ -82,12 +83,14 @@ def export(
             checkpoint was measured on.
 
     Raises:
-        SightlineError: answers differ, a package is missing, or nothing can be written.
+        SightlineError: answers differ, the model cannot be built again from plain values, a package
+            is missing, or nothing can be written.
     """
     path = Path(out)
     pictures = _pictures(model, photos)
     if isinstance(model, str | Path):
         model = weights.load(model)
+    card_json(card_of(model), path)  # refused now, not after the conversion
     model = copy.deepcopy(model).eval().requires_grad_(False).cpu()
     header = Header.of(model)
     batch = model.preprocess(pictures * (2 if len(pictures) == 1 else 1))[0]
