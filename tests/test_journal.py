@@ -80,14 +80,6 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.fixture
-def python_s_own() -> Iterator[None]:
-    """Ctrl-C as in a terminal: a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("python_s_own")
 def test_a_second_ctrl_c_is_python_s_own() -> None:
     with StopRequest() as stop:

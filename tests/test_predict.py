@@ -254,14 +254,6 @@ def test_an_error_in_a_step_is_raised_and_ends_all_threads(step: str) -> None:
     assert running() == before
 
 
-@pytest.fixture
-def python_s_own() -> Iterator[None]:
-    """Ctrl-C as in a terminal: a shell's background jobs ignore it."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
-
-
 @pytest.mark.usefixtures("python_s_own")
 def test_ctrl_c_while_the_model_is_at_work() -> None:
     before, model = running(), Bright()
