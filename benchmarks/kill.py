@@ -136,7 +136,7 @@ def disturbed(folder: Path, kills: int, seconds: float, seed: int) -> list[Kill]
     was at work; each stretch is a part of that, so that the run lasts for all of them."""
     generator = random.Random(seed)
     aims = [RANDOM] * kills
-    aims[1 % kills], aims[kills // 2] = WRITING, VALIDATION
+    aims[kills // 3], aims[2 * kills // 3] = WRITING, VALIDATION
     made: list[Kill] = []
     while len(made) < kills:
         delay = generator.uniform(0, seconds / kills)
