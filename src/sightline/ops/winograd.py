@@ -69,9 +69,10 @@ def _conv3x3(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     down, across, out_channels = -(-height // 4), -(-width // 4), weights.shape[2]
     seen = _bordered(x, down, across)
     given = x.new_empty(batch, down * 4, across * 4, out_channels)
+    blocks = _blocks(given)
     for images, rows in _parts(batch, down, across):
-        tiles = _tiles(seen[images, rows.start : rows.stop + 2])
-        given[images, rows] = _of_tiles(tiles, weights) + bias
+        tiles = _tiles(seen[images, rows.start * 4 : rows.stop * 4 + 2])
+        torch.add(_of_tiles(tiles, weights), bias, out=blocks[:, :, images, rows])
     return given[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
@@ -120,13 +121,12 @@ def _weight_gradient(
         given = gradient.new_zeros(batch, down * 4, across * 4, out_channels)
         given[:, :height, :width] = gradient.permute(0, 2, 3, 1)
     of_seen, of_given, of_weight = (_both_ways(m, x) for m in (_INPUT, _OUTPUT, _WEIGHT))
-    total = x.new_zeros(36, channels, out_channels)
+    blocks, total = _blocks(given), x.new_zeros(36, channels, out_channels)
     for images, rows in _parts(batch, down, across):
-        tiles = _tiles(seen[images, rows.start : rows.stop + 2]).reshape(36, -1)
-        blocks = given[images, rows].unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
-        blocks = blocks.permute(2, 4, 0, 1, 3, 5).reshape(16, -1)
+        tiles = _tiles(seen[images, rows.start * 4 : rows.stop * 4 + 2]).reshape(36, -1)
         left = (of_seen @ tiles).view(36, -1, channels)
-        right = (of_given.T @ blocks).view(36, -1, out_channels)
+        y = blocks[:, :, images, rows].reshape(16, -1)
+        right = (of_given.T @ y).view(36, -1, out_channels)
         total.baddbmm_(left.transpose(1, 2), right)
     filters = (of_weight.T @ total.flatten(1)).view(3, 3, channels, out_channels)
     return filters.permute(3, 2, 0, 1)
@@ -135,18 +135,25 @@ def _weight_gradient(
 def _bordered(x: Float[Tensor, "B C H W"], down: int, across: int) -> Float[Tensor, "B _ _ C"]:
     """Channels last, a zero around, and zeros to whole tiles."""
     batch, channels, height, width = x.shape
-    seen = x.new_zeros(batch, down * 4 + 2, across * 4 + 2, channels)
+    seen = x.new_empty(batch, down * 4 + 2, across * 4 + 2, channels)
     seen[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+    for border in (seen[:, :1], seen[:, height + 1 :], seen[:, :, :1], seen[:, :, width + 1 :]):
+        border.zero_()
     return seen
 
 
+def _blocks(given: Float[Tensor, "B _ _ K"]) -> Float[Tensor, "4 4 B rows columns K"]:
+    """A view: blocks of 4 x 4."""
+    return given.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(2, 4, 0, 1, 3, 5)
+
+
 def _parts(batch: int, down: int, across: int) -> Iterator[tuple[slice, slice]]:
-    """Images, and rows of pixels, of about as many tiles as are worked on at a time."""
-    rows = min(down, max(1, _TILES // across))  # of tiles
+    """Images, and rows of tiles, of about as many tiles as are worked on at a time."""
+    rows = min(down, max(1, _TILES // across))
     images = min(batch, max(1, _TILES // (across * down)))
     for first in range(0, batch, images):
         for row in range(0, down, rows):
-            yield slice(first, first + images), slice(row * 4, min(row + rows, down) * 4)
+            yield slice(first, first + images), slice(row, min(row + rows, down))
 
 
 def _tiles(seen: Float[Tensor, "B _ _ C"]) -> Float[Tensor, "6 6 B rows columns C"]:
@@ -161,14 +168,13 @@ def _tiles(seen: Float[Tensor, "B _ _ C"]) -> Float[Tensor, "6 6 B rows columns 
 
 def _of_tiles(
     tiles: Float[Tensor, "6 6 B rows columns C"], weights: Float[Tensor, "36 C K"]
-) -> Float[Tensor, "B H W K"]:
+) -> Float[Tensor, "4 4 B rows columns K"]:
     """A^T [(B^T d B) * U] A (equation 13, the sum over channels as in section 4.1)."""
     images, rows, columns, channels = tiles.shape[2:]
     seen, kept = (_both_ways(matrix, tiles) for matrix in (_INPUT, _OUTPUT))
     transformed = (seen @ tiles.reshape(36, -1)).view(36, -1, channels)
     product = torch.bmm(transformed, weights)
-    given = (kept @ product.flatten(1)).view(4, 4, images, rows, columns, -1)
-    return given.permute(2, 3, 0, 4, 1, 5).reshape(images, rows * 4, columns * 4, -1)
+    return (kept @ product.flatten(1)).view(4, 4, images, rows, columns, -1)
 
 
 def _both_ways(matrix: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
