@@ -9,6 +9,7 @@ counted operations over the rate of a large matrix product. Exits with 1 where a
 """
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.profiler import profile
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -137,6 +138,14 @@ def matrix_rate(dtype: str, device: str, side: int) -> float:
     """Operations a second in the best of five products of square matrices."""
     a = torch.randn(side, side, device=device, dtype=getattr(torch, dtype))
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
+
+
+@register_flop_formula(torch.ops.sightline.winograd_conv3x3)
+def products(x: Any, weights: Any, *rest: Any, **named: Any) -> int:
+    """Of Winograd's convolution: the products of its 36 matrices, without the transforms."""
+    batch, channels, height, width = x
+    tiles = batch * math.ceil(height / 4) * math.ceil(width / 4)
+    return 2 * tiles * 36 * channels * int(weights[2])
 
 
 def operations(step: Step, batch: Batch) -> int:
