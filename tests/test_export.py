@@ -1,6 +1,7 @@
 """One file that runs without this library: its answers, what it says of itself, what it refuses."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from sightline import SightlineError, create, evaluate, export, predict, save
 from sightline.cli import main
-from sightline.data.toybox import Toybox
+from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.folder import write_toybox
-from sightline.export import Agreement, agree, compare
+from sightline.export import SUFFIXES, Agreement, agree, compare
 from sightline.ops.suppress import EMPTY, Detections
-from sightline.runtime import Exported, open_model
+from sightline.quantize import quantize
+from sightline.runtime import Exported, Header, open_model
 
 NAMES = ["cube", "sphere", "cylinder", "cone", "torus"]
 
@@ -91,8 +93,6 @@ def test_it_can_be_asked_for_fewer_things_and_not_for_more(folder: Path) -> None
 
 
 def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:
-    from sightline.data.toybox import toybox_splits
-
     write_toybox(toybox_splits(2, 2, 0, (96, 96), (2, 4)), tmp_path / "toys")
     ours = evaluate(folder / "model.safetensors", tmp_path / "toys")
     assert evaluate(folder / "model.onnx", tmp_path / "toys")["AP"] == pytest.approx(ours["AP"])
@@ -102,11 +102,67 @@ def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:
 def test_openvino_s_answers_are_the_model_s(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     out = tmp_path / "model.xml"
-    agreement = export(folder / "model.safetensors", out, "openvino", folder / "photos")
+    agreement, cost = export(folder / "model.safetensors", out, "openvino", folder / "photos")
     assert agreement.holds
+    assert cost is None
     assert agreement.matched > 50
     assert {file.name for file in tmp_path.iterdir()} == {"model.xml", "model.bin"}
     assert open_model(out).card.classes.names == tuple(NAMES)
+
+
+def test_in_8_bits_it_is_used_like_any_other(folder: Path, tmp_path: Path) -> None:
+    header = Header.of(Exported.open(folder / "model.onnx"))
+    pictures = [Toybox(1, seed=seed, size=(96, 128)).picture(0) for seed in range(2)]
+    batches = (header.preprocess([picture])[0] for picture in pictures)
+    about = header._replace(precision="int8").to_text()
+    quantize(folder / "model.onnx", tmp_path / "model.onnx", batches, about)
+    assert Exported.open(folder / "model.onnx").precision == "f32"
+    assert Exported.open(tmp_path / "model.onnx").precision == "int8"
+    (exact,) = predict(folder / "model.onnx", folder / "photos" / "0.png", top=20)
+    (eight,) = predict(tmp_path / "model.onnx", folder / "photos" / "0.png", top=20)
+    assert (eight.things.scores - exact.things.scores).abs().max() < 0.05
+    assert not torch.equal(eight.things.scores, exact.things.scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_what_8_bits_cost_is_measured(
+    to: Any, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the val of a folder of labelled pictures; ranges are seen on its train."""
+    pytest.importorskip("openvino")
+    write_toybox(toybox_splits(3, 2, 0, (96, 96), (2, 4)), tmp_path / "toys")
+    model, out = str(folder / "model.safetensors"), tmp_path / "out" / f"m{SUFFIXES[to][0]}"
+    flags = ["--data", str(tmp_path / "toys"), "--int8", "--to", to, "--out", str(out)]
+    assert main(["export", model, *flags]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"in 8 bits: AP 0\.\d{3} -> 0\.\d{3} \([+-]0\.\d{3}\) on 2 pictures", told)
+    assert f"written: {out} (int8)" in told
+    assert Exported.open(out).precision == "int8"
+    assert {file.suffix for file in out.parent.iterdir()} == set(SUFFIXES[to])
+    assert len(predict(out, folder / "photos" / "0.png")[0].things) > 0
+
+
+@pytest.mark.slow
+def test_bf16_is_named_as_such(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    model, photo = str(folder / "model.safetensors"), str(folder / "photos" / "0.png")
+    out = tmp_path / "m.xml"
+    assert main(["export", model, photo, "--to", "openvino", "--bf16", "--out", str(out)]) == 0
+    assert f"written: {out} (bf16)" in capsys.readouterr().out
+    assert Exported.open(out).precision == "bf16"
+    assert len(predict(out, photo)[0].things) > 0
+
+
+def test_a_precision_that_nobody_knows_is_refused(folder: Path, tmp_path: Path) -> None:
+    text = Header.of(Exported.open(folder / "model.onnx")).to_text()
+    for name, value in {"precision": "f64", "preprocess": "{"}.items():
+        with pytest.raises(SightlineError, match="header is damaged"):
+            Header.from_text(tmp_path, text | {name: value})
+    del text["precision"]  # as files before it was named
+    assert Header.from_text(tmp_path, text).precision == "f32"
 
 
 def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +171,12 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "name a few photos" in capsys.readouterr().err
     assert main(["export", model, photo, "--out", str(tmp_path / "x.xml")]) == 2
     assert "ends in .onnx" in capsys.readouterr().err
+    assert main(["export", model, photo, "--int8"]) == 2
+    assert "labelled photos (--data)" in capsys.readouterr().err
+    assert main(["export", model, photo, "--bf16"]) == 2
+    assert "--to openvino" in capsys.readouterr().err
+    assert main(["export", model, photo, "--bf16", "--int8"]) == 2
+    assert "choose one" in capsys.readouterr().err
     assert main(["predict", str(folder / "model.onnx"), photo, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "0.jpg").is_file()
 

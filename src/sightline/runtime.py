@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ FORMAT = "sightline.export 1"
 SUFFIXES = (".onnx", ".xml")
 
 Run = Callable[[dict[str, Tensor]], list[Tensor]]
+Precision = Literal["f32", "bf16", "int8"]
 
 
 def open_model(model: Any, device: str | torch.device | None = None, fast: bool = True) -> Any:
@@ -58,6 +59,7 @@ class Header(NamedTuple):
     card: Card
     preprocess: Preprocess
     selection: dict[str, Any]  # fields of the model's Selection; empty where it has none
+    precision: Precision = "f32"
 
     @classmethod
     def of(cls, model: Any) -> "Header":
@@ -70,6 +72,7 @@ class Header(NamedTuple):
             "card": json.dumps(asdict(self.card)),
             "preprocess": json.dumps(self.preprocess.to_json()),
             "selection": json.dumps(self.selection),
+            "precision": self.precision,
         }
 
     @classmethod
@@ -82,11 +85,15 @@ class Header(NamedTuple):
             raise SightlineError(
                 f"{path}: not written by sightline export (its format says {found}, here {FORMAT})"
             )
+        precision: Any = text.get("precision", "f32")
         try:
+            if precision not in get_args(Precision):
+                raise ValueError(f"precision {precision}")
             return cls(
                 card_from_json(json.loads(text["card"])),
                 Preprocess.from_json(json.loads(text["preprocess"])),
                 json.loads(text["selection"]),
+                precision,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
@@ -99,6 +106,7 @@ class Exported(nn.Module):
     def __init__(self, path: Path, header: Header, run: Run) -> None:
         super().__init__()
         self.path, self.card, self.preprocess = path, header.card, header.preprocess
+        self.precision = header.precision
         self._run = run
         # For the form of its answers and for describe, which needs no weights.
         shell = create(header.card.model, header.card.classes, **header.card.options).eval()
@@ -196,11 +204,11 @@ def _openvino(path: Path) -> tuple[Mapping[str, str], Run]:
         raise SightlineError(f"{path}: no OpenVINO file, or one cut short ({error})") from error
     text = {
         name: str(graph.get_rt_info(["sightline", name]).astype(str))
-        for name in ("format", "precision", *Header._fields)
+        for name in ("format", *Header._fields)
         if graph.has_rt_info(["sightline", name])
     }
-    hints = {
-        "INFERENCE_PRECISION_HINT": text.get("precision", "f32"),
+    hints = {  # left to itself, OpenVINO takes bf16 where the processor has it
+        "INFERENCE_PRECISION_HINT": "bf16" if text.get("precision") == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = core.compile_model(graph, "CPU", hints)
