@@ -74,6 +74,9 @@ class Agreement(NamedTuple):
         )
 
 
+NOTHING = Agreement(0, 0, 0.0, 0.0, 0.0)
+
+
 class Report(NamedTuple):
     """What was seen of a file before it got its name."""
 
@@ -257,7 +260,7 @@ def write_openvino(source: Path, header: Header, path: Path) -> None:
 
 def compare(model: Any, other: Any, pictures: Sequence[UInt8[Tensor, "3 _ _"]]) -> Agreement:
     """The answers of both, picture by picture and of all as one padded batch."""
-    agreement = Agreement(0, 0, 0.0, 0.0, 0.0)
+    agreement = NOTHING
     for given in [[picture] for picture in pictures] + [list(pictures)]:
         images, _ = model.preprocess(given)
         with torch.no_grad():
@@ -270,7 +273,7 @@ def agree(ours: Any, theirs: Any) -> Agreement:
     if not hasattr(ours, "scores"):
         pairs = zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True)
         return Agreement(0, 0, 0.0, 0.0, max(_relative(a, b) for a, b in pairs))
-    total = Agreement(0, 0, 0.0, 0.0, 0.0)
+    total = NOTHING
     for row in range(len(ours.scores)):
         one, two = (pytree.tree_map(lambda v: v[row], given) for given in (ours, theirs))  # noqa: B023
         total += _agree_on_one(one, two)

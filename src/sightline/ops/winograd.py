@@ -91,7 +91,7 @@ def learning_conv3x3(
     x: Float[Tensor, "B C H W"], weight: Float[Tensor, "K C 3 3"], bias: Float[Tensor, " K"] | None
 ) -> Float[Tensor, "B K H W"]:
     """The convolution of stride 1 and padding 1, channels last, with gradients to all three."""
-    return _Learning.apply(x, weight, bias)  # type: ignore[no-any-return]
+    return _Learning.apply(x, weight, bias)
 
 
 class _Learning(torch.autograd.Function):
@@ -102,7 +102,7 @@ class _Learning(torch.autograd.Function):
         return winograd_conv3x3(x, transform_weights(weight), shift)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
