@@ -24,7 +24,7 @@ class LearningWinogradConv(nn.Conv2d):
 class FixedWinogradConv(nn.Module):
     """Predicts: its weights are transformed once."""
 
-    wide = 256
+    wide = 128
 
     weights: Tensor
     bias: Tensor
