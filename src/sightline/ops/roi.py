@@ -1,4 +1,5 @@
-"""Fixed-size features of regions: RoIPool and RoIAlign, over one level or a pyramid.
+"""Fixed-size features of regions: RoIPool, position-sensitive pooling, and RoIAlign over one level
+or a pyramid.
 
 RoIAlign (Mask R-CNN, section 3) has two forms with equal values. *Gathered*: each sample is a
 weighted sum of four rows of the flattened, channels-last pyramid, and the samples of a bin are one
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.ops.boxes import area
+from sightline.ops.boxes import area, clip
 from sightline.shapes import Float, Int
 
 Pyramid = Sequence[Float[Tensor, "B C _ _"]]
@@ -47,6 +48,29 @@ def roi_pool(
     exact = _exact(features)
     pooled = kernel(exact, _with_index(boxes, image_index, exact), size, 1 / stride)
     return pooled.to(features.dtype)
+
+
+def position_sensitive_pool(
+    features: Float[Tensor, "B SSC H W"],
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int[Tensor, " R"],
+    stride: int,
+    size: int,
+) -> Float[Tensor, "R C S S"]:
+    """Position-sensitive RoI pooling (R-FCN, section 2, equation 1): the box, cut off at the edge
+    of the map and snapped to whole cells, in S x S bins of whole cells; bin (i, j) is the mean of
+    its own channel (c * S + i) * S + j; 0 for a bin without cells. Half precision is pooled in
+    float32.
+
+    The kernel never reads the last row and column, yet its gradient does: it is given one of each
+    more.
+    """
+    from torchvision.ops import ps_roi_pool as kernel
+
+    exact = _exact(features)
+    edge = torch.stack([boxes.new_full((), side * stride) for side in features.shape[-2:]])
+    indexed = _with_index(clip(boxes, edge), image_index, exact)
+    return kernel(F.pad(exact, (0, 1, 0, 1)), indexed, size, 1 / stride).to(features.dtype)
 
 
 def roi_align(
