@@ -140,6 +140,14 @@ def test_outputs_stay(small: Any) -> None:
             assert (a - b).abs().max() <= 1e-4 * a.abs().max()
 
 
+def test_a_fused_model_is_left_as_it_is(small: Any) -> None:
+    fast = fuse(small)
+    assert fuse(fast) is fast
+    for wish in ({"dtype": torch.bfloat16}, {"compile": True}):
+        with pytest.raises(SightlineError, match="fused already"):
+            fuse(fast, **wish)
+
+
 def test_bfloat16_computes_in_it_and_answers_in_pixels(small: Any) -> None:
     fast = fuse(small, torch.bfloat16)
     with torch.no_grad():

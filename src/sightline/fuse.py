@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from sightline.errors import SightlineError
 from sightline.layers.norm import FrozenBatchNorm
 from sightline.memory import keep_freed_memory
 from sightline.ops.winograd import transform_weights, winograd_conv3x3
@@ -32,7 +33,15 @@ def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) ->
         dtype: torch.bfloat16 (or float16 on a GPU) computes convolutions and linear layers in that
             precision; left out, in float32 with the answers of the model.
         compile: hand the whole model to ``torch.compile`` at its first call.
+
+    Raises:
+        SightlineError: the model is fused already and something else is asked of it; else it is
+            returned as it is.
     """
+    if getattr(model, "fused", False):
+        if dtype is None and not compile:
+            return model
+        raise SightlineError("this model is fused already: fuse the one it was made of")
     keep_freed_memory()
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     fold_norms(fused)
