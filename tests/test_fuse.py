@@ -78,7 +78,16 @@ class ByData(nn.Module):
         return self.part(x) if x.sum() > 0 else x
 
 
-@pytest.mark.parametrize("build", [Forked, ByData])
+class Careful(ByData):
+    """Cannot be traced: it refuses what is no tensor, with an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise SightlineError("no pixels")
+        return self.part(x)
+
+
+@pytest.mark.parametrize("build", [Forked, ByData, Careful])
 def test_only_what_the_norm_alone_reads_is_folded(build: Any) -> None:
     model = stir(build())
     x = torch.rand(1, 3, 4, 4)

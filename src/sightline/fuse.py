@@ -87,7 +87,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
     whole, because it decides by the data, is looked at part by part."""
     try:
         graph = _Tracer().trace(module)
-    except Exception:  # anything: it is the module's own code that runs, on no data
+    except Exception:  # what the module's own code raises when it is given no tensors: anything
         for child in module.children():
             yield from _pairs(child)
         return
