@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils import _pytree as pytree
 
 from sightline import weights
@@ -28,7 +29,7 @@ from sightline.files import replacing
 from sightline.fuse import fold_norms
 from sightline.ops.suppress import EMPTY
 from sightline.runtime import Exported, Header
-from sightline.shapes import UInt8
+from sightline.shapes import Float, UInt8
 from sightline.types import Images
 from sightline.weights.native import card_json, card_of
 
@@ -72,6 +73,7 @@ def export(
     out: str | Path,
     to: Target = "onnx",
     photos: Any = None,
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
 ) -> Agreement:
     """Write a model as one file (of OpenVINO, ``.xml`` with a ``.bin`` beside it), after its
     answers on photos have been compared with the model's: photo by photo, and all as one batch.
@@ -81,6 +83,8 @@ def export(
         out: the file; ``sightline predict`` and ``evaluate`` take it in place of a checkpoint.
         photos: files, folders or globs to compare on; left out, some of those that the run of the
             checkpoint was measured on.
+        regions: where a model takes proposals from outside, those of each photo, in its pixels; the
+            file then takes a third input, ``regions`` [B, R, 4], as ``Images`` has them.
 
     Raises:
         SightlineError: answers differ, the model cannot be built again from plain values, a package
@@ -88,12 +92,15 @@ def export(
     """
     path = Path(out)
     pictures = _pictures(model, photos)
+    if regions is not None and len(regions) != len(pictures):
+        raise SightlineError(f"regions are of {len(regions)} photos, but there are {len(pictures)}")
     if isinstance(model, str | Path):
         model = weights.load(model)
     card_json(card_of(model), path)  # refused now, not after the conversion
     model = copy.deepcopy(model).eval().requires_grad_(False).cpu()
     header = Header.of(model)
-    batch = model.preprocess(pictures * (2 if len(pictures) == 1 else 1))[0]
+    twice = [*range(len(pictures))] * (2 if len(pictures) == 1 else 1)
+    batch = _batch(model, pictures, regions, twice)
     graph = copy.deepcopy(model)
     fold_norms(graph)
     writer = write_onnx if to == "onnx" else write_openvino
@@ -102,7 +109,7 @@ def export(
         if to == "openvino":  # its weights are a file of their own
             files.enter_context(replacing(path.with_suffix(".bin")))
         writer(graph, batch, header, beside)
-        agreement = compare(model, Exported.open(beside), pictures)
+        agreement = compare(model, Exported.open(beside), pictures, regions)
         if not agreement.holds:
             raise SightlineError(
                 f"{path} was not written: its answers are not the model's ({agreement})"
@@ -187,14 +194,34 @@ def write_openvino(model: nn.Module, batch: Images, header: Header, path: Path) 
         between.unlink(missing_ok=True)
 
 
-def compare(model: Any, other: Any, pictures: Sequence[UInt8[Tensor, "3 _ _"]]) -> Agreement:
+def compare(
+    model: Any,
+    other: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
+) -> Agreement:
     """The answers of both, picture by picture and of all as one padded batch."""
     agreement = Agreement(0, 0, 0.0, 0.0, 0.0)
-    for given in [[picture] for picture in pictures] + [list(pictures)]:
-        images, _ = model.preprocess(given)
+    every = range(len(pictures))
+    for rows in [*([row] for row in every), every]:
+        images = _batch(model, pictures, regions, rows)
         with torch.no_grad():
             agreement += agree(model(images), other(images))
     return agreement
+
+
+def _batch(
+    model: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None,
+    rows: Sequence[int],
+) -> Images:
+    """Some of the pictures together, with their regions."""
+    images, placements = model.preprocess([pictures[row] for row in rows])
+    if regions is None:
+        return images
+    placed = [place.boxes(regions[row]) for place, row in zip(placements, rows, strict=True)]
+    return images._replace(regions=pad_sequence(placed, batch_first=True))
 
 
 def agree(ours: Any, theirs: Any) -> Agreement:
