@@ -98,6 +98,24 @@ def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     assert evaluate(folder / "model.onnx", tmp_path / "toys")["AP"] == pytest.approx(ours["AP"])
 
 
+def test_a_model_on_regions_from_outside(folder: Path, tmp_path: Path) -> None:
+    """RoIPool, and proposals as a third input, of another number than in the example."""
+    torch.manual_seed(0)
+    model = create("fast_rcnn", NAMES, backbone="test_resnet", short=96, long=160).eval()
+    torch.nn.init.normal_(model.box_head.class_score.weight, std=2.0)
+    photos = sorted((folder / "photos").iterdir())[:2]
+    corners = torch.rand(70, 2, 2).sort(dim=1).values * 96
+    regions = [corners[:30].flatten(1), corners[30:].flatten(1)]
+    export(model, tmp_path / "fast.onnx", photos=photos, regions=regions)
+    exported = Exported.open(tmp_path / "fast.onnx")
+    pictures = [Toybox(1, seed=seed, size=(90, 130)).picture(0) for seed in range(3)]
+    found = compare(model, exported, pictures, [corners[:n].flatten(1) for n in (5, 70, 0)])
+    assert found.holds
+    assert found.matched > 50
+    with pytest.raises(SightlineError, match="of 1 photos, but there are 2"):
+        export(model, tmp_path / "fast.onnx", photos=photos, regions=regions[:1])
+
+
 @pytest.mark.slow
 def test_openvino_s_answers_are_the_model_s(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")

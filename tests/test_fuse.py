@@ -78,7 +78,16 @@ class ByData(nn.Module):
         return self.part(x) if x.sum() > 0 else x
 
 
-@pytest.mark.parametrize("build", [Forked, ByData])
+class Careful(ByData):
+    """Cannot be traced: it refuses what is no tensor, with an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise SightlineError("no pixels")
+        return self.part(x)
+
+
+@pytest.mark.parametrize("build", [Forked, ByData, Careful])
 def test_only_what_the_norm_alone_reads_is_folded(build: Any) -> None:
     model = stir(build())
     x = torch.rand(1, 3, 4, 4)
@@ -137,6 +146,14 @@ def test_outputs_stay(small: Any) -> None:
     for ours, theirs in zip(before, after, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+def test_a_fused_model_is_left_as_it_is(small: Any) -> None:
+    fast = fuse(small)
+    assert fuse(fast) is fast
+    for wish in ({"dtype": torch.bfloat16}, {"compile": True}):
+        with pytest.raises(SightlineError, match="fused already"):
+            fuse(fast, **wish)
 
 
 def test_bfloat16_computes_in_it_and_answers_in_pixels(small: Any) -> None:

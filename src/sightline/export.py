@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils import _pytree as pytree
 
 from sightline import weights
@@ -34,7 +35,7 @@ from sightline.fuse import fold_norms
 from sightline.ops.suppress import EMPTY
 from sightline.quantize import Cost, quantize
 from sightline.runtime import Exported, Header, Precision
-from sightline.shapes import UInt8
+from sightline.shapes import Float, UInt8
 from sightline.types import Images
 from sightline.weights.native import card_json, card_of
 
@@ -89,6 +90,7 @@ def export(
     out: str | Path,
     to: Target = "onnx",
     photos: Any = None,
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
     *,
     precision: Precision = "f32",
     data: Splits | str | Path | None = None,
@@ -107,6 +109,8 @@ def export(
             on (64 at most, evenly taken); left out, pictures of ``data``.
         data: labelled pictures, or their folder: int8 sees ranges on its train and is measured on
             its val, where answers are compared too; left out, those of the checkpoint's run.
+        regions: where a model takes proposals from outside, those of each photo compared on, in its
+            pixels; the file then takes a third input, ``regions`` [B, R, 4], as `Images` does.
 
     Raises:
         SightlineError: answers differ, the model cannot be built again from plain values, there are
@@ -115,6 +119,11 @@ def export(
     path = Path(out)
     _check(path, to, precision)
     given = _given(model, photos, data, precision)
+    if regions is not None and len(regions) != len(given.compared):
+        count = len(given.compared)
+        raise SightlineError(f"regions are of {len(regions)} photos, but there are {count}")
+    if regions is not None and precision == "int8":
+        raise SightlineError("int8 is not for models that take regions from outside")
     if isinstance(model, str | Path):
         model = weights.load(model)
     card_json(card_of(model), path)  # refused now, not after the conversion
@@ -122,9 +131,11 @@ def export(
     header, cost = Header.of(model), None
     with _place(path, to) as folder:
         graph = folder / "f32.onnx"
-        write_onnx(*_folded(model, given.compared), header, graph)
+        twice = [*range(len(given.compared))] * (2 if len(given.compared) == 1 else 1)
+        example = _batch(model, given.compared, regions, twice)
+        write_onnx(_folded(model), example, header, graph)
         exact = form = _in_form(to, graph, header)
-        agreement = compare(model, Exported.open(exact), given.compared)
+        agreement = compare(model, Exported.open(exact), given.compared, regions)
         if not agreement.holds:
             raise SightlineError(
                 f"{path} was not written: its answers are not the model's ({agreement})"
@@ -171,11 +182,10 @@ def _place(path: Path, to: Target) -> Iterator[Path]:
             (folder / f"done{suffix}").replace(place)
 
 
-def _folded(model: Any, pictures: Sequence[UInt8[Tensor, "3 _ _"]]) -> tuple[nn.Module, Images]:
-    """What is written, and an example of what it takes: two pictures or more."""
-    graph = copy.deepcopy(model)
+def _folded(model: Any) -> nn.Module:
+    graph: nn.Module = copy.deepcopy(model)
     fold_norms(graph)
-    return graph, model.preprocess([*pictures] * (2 if len(pictures) == 1 else 1))[0]
+    return graph
 
 
 def _in_form(to: Target, graph: Path, header: Header) -> Path:
@@ -258,14 +268,34 @@ def write_openvino(source: Path, header: Header, path: Path) -> None:
     openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def compare(model: Any, other: Any, pictures: Sequence[UInt8[Tensor, "3 _ _"]]) -> Agreement:
+def compare(
+    model: Any,
+    other: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
+) -> Agreement:
     """The answers of both, picture by picture and of all as one padded batch."""
     agreement = NOTHING
-    for given in [[picture] for picture in pictures] + [list(pictures)]:
-        images, _ = model.preprocess(given)
+    every = range(len(pictures))
+    for rows in [*([row] for row in every), every]:
+        images = _batch(model, pictures, regions, rows)
         with torch.no_grad():
             agreement += agree(model(images), other(images))
     return agreement
+
+
+def _batch(
+    model: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None,
+    rows: Sequence[int],
+) -> Images:
+    """Some of the pictures together, with their regions."""
+    images, placements = model.preprocess([pictures[row] for row in rows])
+    if regions is None:
+        return images
+    placed = [place.boxes(regions[row]) for place, row in zip(placements, rows, strict=True)]
+    return images._replace(regions=pad_sequence(placed, batch_first=True))
 
 
 def agree(ours: Any, theirs: Any) -> Agreement:

@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from sightline.errors import SightlineError
 from sightline.layers.norm import FrozenBatchNorm
 from sightline.layers.winograd import FixedWinogradConv, replace_module, take_winograd
 from sightline.memory import keep_freed_memory
@@ -29,7 +30,15 @@ def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) ->
         dtype: torch.bfloat16 (or float16 on a GPU) computes convolutions and linear layers in that
             precision; left out, in float32 with the answers of the model.
         compile: hand the whole model to ``torch.compile`` at its first call.
+
+    Raises:
+        SightlineError: the model is fused already and something else is asked of it; else it is
+            returned as it is.
     """
+    if getattr(model, "fused", False):
+        if dtype is None and not compile:
+            return model
+        raise SightlineError("this model is fused already: fuse the one it was made of")
     keep_freed_memory()
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     fold_norms(fused)
@@ -75,7 +84,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
     whole, because it decides by the data, is looked at part by part."""
     try:
         graph = _Tracer().trace(module)
-    except Exception:  # anything: it is the module's own code that runs, on no data
+    except Exception:  # what the module's own code raises when it is given no tensors: anything
         for child in module.children():
             yield from _pairs(child)
         return
