@@ -199,6 +199,19 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "0.jpg").is_file()
 
 
+def test_how_a_checkpoint_computes_is_chosen_and_an_exported_file_s_is_not(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, model = str(folder / "photos" / "0.png"), str(folder / "model.safetensors")
+    assert main(["predict", model, photo, "--bf16", "--out", str(tmp_path)]) == 0
+    precisions = {value.dtype for value in open_model(model, bf16=True).parameters()}
+    assert torch.bfloat16 in precisions
+    assert main(["predict", model, photo, "--bf16", "--no-fast"]) == 2
+    assert "leave out no-fast" in capsys.readouterr().err
+    assert main(["predict", str(folder / "model.onnx"), photo, "--compile"]) == 2
+    assert "settled when it was exported" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_what_is_no_such_file_is_told_in_one_line(suffix: str, tmp_path: Path) -> None:
     if suffix == ".xml":

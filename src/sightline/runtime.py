@@ -28,7 +28,13 @@ Run = Callable[[dict[str, Tensor]], list[Tensor]]
 Precision = Literal["f32", "bf16", "int8"]
 
 
-def open_model(model: Any, device: str | torch.device | None = None, fast: bool = True) -> Any:
+def open_model(
+    model: Any,
+    device: str | torch.device | None = None,
+    fast: bool = True,
+    bf16: bool = False,
+    compile: bool = False,
+) -> Any:
     """A model as it is given, or that of a file or public name, on the device.
 
     Args:
@@ -36,11 +42,17 @@ def open_model(model: Any, device: str | torch.device | None = None, fast: bool 
             public name of a checkpoint; or a file written by ``sightline export``.
         device: left out, where a model is; for a checkpoint, the GPU if there is one.
         fast: the model of a checkpoint is fused.
+        bf16, compile: and that in bfloat16, and compiled (``sightline.fuse``).
 
     Raises:
-        SightlineError: no such file, name or device, or a package that is needed is missing.
+        SightlineError: no such file, name or device, a package that is needed is missing, or bf16
+            or compile is asked of an exported file or without ``fast``.
     """
+    if (bf16 or compile) and not fast:
+        raise SightlineError("bf16 and compile are ways to be fast: leave out no-fast")
     if isinstance(model, str | Path) and Path(model).suffix.lower() in SUFFIXES:
+        if bf16 or compile:
+            raise SightlineError(f"{model}: how it computes was settled when it was exported")
         return Exported.open(Path(model))
     of_checkpoint = isinstance(model, str | Path)
     if of_checkpoint:
@@ -50,7 +62,8 @@ def open_model(model: Any, device: str | torch.device | None = None, fast: bool 
         model = model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise SightlineError(f"cannot use device {device}: {error}") from error
-    return fuse(model) if of_checkpoint and fast else model
+    precision = torch.bfloat16 if bf16 else None
+    return fuse(model, precision, compile) if of_checkpoint and fast else model
 
 
 class Header(NamedTuple):
