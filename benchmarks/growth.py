@@ -1,4 +1,4 @@
-"""How the time of prediction and training, and the memory, grow: ``uv run python -m
+"""How the time of prediction and training grows: ``uv run python -m
 benchmarks.growth``.
 
 A ResNet-18 Faster R-CNN of random weights answers pictures of 1, 2, 4 and 8 times as many pixels,

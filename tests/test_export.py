@@ -239,6 +239,23 @@ def test_a_model_without_a_card_is_refused_at_once(tmp_path: Path) -> None:
         export(torch.nn.Linear(1, 1), tmp_path / "a.onnx", photos=_black(tmp_path))
 
 
+def test_a_fused_model_is_refused_at_once(folder: Path, tmp_path: Path) -> None:
+    fast = open_model(folder / "model.safetensors")
+    with pytest.raises(SightlineError, match="give the one it was made of"):
+        export(fast, tmp_path / "a.onnx", photos=_black(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_model_that_finds_nothing_cannot_be_compared(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": "test_resnet", "channels": 32, "hidden": 32}
+    model = create("faster_rcnn", NAMES, short=96, long=160, proposals=50, **options)
+    torch.nn.init.constant_(model.box_head.class_score.bias, -9.0)
+    torch.nn.init.constant_(model.box_head.class_score.bias[-1:], 9.0)
+    with pytest.raises(SightlineError, match="finds nothing"):
+        export(model, tmp_path / "a.onnx", photos=_black(tmp_path))
+    assert not (tmp_path / "a.onnx").exists()
+
+
 def _black(folder: Path) -> Path:
     _write(torch.zeros(3, 8, 8, dtype=torch.uint8), folder / "black.png")
     return folder / "black.png"
@@ -281,10 +298,11 @@ def test_agreement_by_hand() -> None:
 
 
 def test_agreement_of_other_answers() -> None:
-    """A thousandth of the largest value."""
+    """A ten thousandth of the largest value; what is no number never agrees."""
     maps = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
-    assert agree(maps, maps + 0.003).holds
-    assert not agree(maps, maps + 0.005).holds
+    assert agree(maps, maps + 0.0003).holds
+    assert not agree(maps, maps + 0.0005).holds
+    assert not (NOTHING + agree(maps, maps * torch.nan)).holds
 
 
 @pytest.mark.slow

@@ -100,6 +100,27 @@ def test_only_what_the_norm_alone_reads_is_folded(build: Any) -> None:
     assert left == {"read_twice", "after_shared", "first"}
 
 
+class SharedByParts(nn.Module):
+    """One convolution in two parts, each with a norm of its own; cannot be traced whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 1)
+        self.one = nn.Sequential(conv, nn.BatchNorm2d(3))
+        self.two = nn.Sequential(conv, nn.BatchNorm2d(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.two(x) if x.sum() > 0 else x
+
+
+def test_a_convolution_that_parts_share_is_not_folded() -> None:
+    model, x = stir(SharedByParts()), torch.rand(1, 3, 4, 4)
+    with torch.no_grad():
+        before = model(x)
+        fold_norms(model)
+        assert torch.equal(before, model(x))
+
+
 class Standardised(nn.Conv2d):
     """Its weights are not what it multiplies with."""
 

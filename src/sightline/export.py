@@ -10,6 +10,7 @@ an empty slot) and ``labels`` [B, D].
 
 import copy
 import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ from sightline.data.folder import open_dataset
 from sightline.data.images import read_image
 from sightline.data.packed import Dataset, Splits
 from sightline.data.sources import find_sources
+from sightline.data.video import is_video
 from sightline.errors import SightlineError
 from sightline.evaluate import check, evaluate
 from sightline.files import replacing
@@ -45,8 +47,9 @@ SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}  # the name's firs
 _OPSET = 20
 _PIXELS, _SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
 _UNMATCHED = 0.03  # share of detections: near ties that flip in the suppression
-_RELATIVE = 1e-3  # of the largest value, for whatever else is answered
-_SHOWN = 4  # pictures compared, if they are taken from labelled ones
+_RELATIVE = 1e-4  # of the largest value, for whatever else is answered
+_SHOWN = 4  # pictures compared, if they are taken from labelled ones; and in one batch
+_NAMED = 16  # pictures compared, if they are named, at most
 _SEEN = 64  # pictures on which the ranges of values are seen, at most
 
 
@@ -61,7 +64,7 @@ class Agreement(NamedTuple):
 
     def __add__(self, other: "Agreement") -> "Agreement":  # type: ignore[override]
         counts = (self.matched + other.matched, self.unmatched + other.unmatched)
-        return Agreement(*counts, *map(max, self[2:], other[2:]))
+        return Agreement(*counts, *map(max, self[2:], other[2:]))  # none of them is NaN
 
     @property
     def holds(self) -> bool:
@@ -96,7 +99,7 @@ def export(
     data: Splits | str | Path | None = None,
 ) -> Report:
     """Write a model as one file (of OpenVINO, ``.xml`` with a ``.bin`` beside it), after its
-    answers on photos have been compared with the model's: photo by photo, and all as one batch.
+    answers on photos have been compared with the model's: photo by photo, and in batches of four.
 
     Another precision than float32 is made of what was so compared. "int8" has its layers in 8 bits
     (``sightline.quantize``); what that costs is measured. "bf16", of OpenVINO alone, has the same
@@ -105,16 +108,17 @@ def export(
     Args:
         model: a model, or the file or public name of a checkpoint.
         out: the file; ``sightline predict`` and ``evaluate`` take it in place of a checkpoint.
-        photos: files, folders or globs: to compare on, or, for int8, to see the ranges of values
-            on (64 at most, evenly taken); left out, pictures of ``data``.
+        photos: files, folders or globs: to compare on (16 at most, evenly taken), or, for int8, to
+            see the ranges of values on (64 at most); left out, pictures of ``data``.
         data: labelled pictures, or their folder: int8 sees ranges on its train and is measured on
             its val, where answers are compared too; left out, those of the checkpoint's run.
         regions: where a model takes proposals from outside, those of each photo compared on, in its
             pixels; the file then takes a third input, ``regions`` [B, R, 4], as `Images` does.
 
     Raises:
-        SightlineError: answers differ, the model cannot be built again from plain values, there are
-            no pictures, a package is missing, bf16 is asked of ONNX, or nothing can be written.
+        SightlineError: answers differ or there are none, the model cannot be built again from plain
+            values, there are no pictures, a package is missing, bf16 is asked of ONNX, or nothing
+            can be written.
     """
     path = Path(out)
     _check(path, to, precision)
@@ -126,19 +130,26 @@ def export(
         raise SightlineError("int8 is not for models that take regions from outside")
     if isinstance(model, str | Path):
         model = weights.load(model)
+    if getattr(model, "fused", False):
+        raise SightlineError("a fused model cannot be exported: give the one it was made of")
     card_json(card_of(model), path)  # refused now, not after the conversion
     model = copy.deepcopy(model).eval().requires_grad_(False).cpu()
     header, cost = Header.of(model), None
     with _place(path, to) as folder:
         graph = folder / "f32.onnx"
-        twice = [*range(len(given.compared))] * (2 if len(given.compared) == 1 else 1)
-        example = _batch(model, given.compared, regions, twice)
+        two = (0, min(1, len(given.compared) - 1))
+        example = _batch(model, given.compared, regions, two)
         write_onnx(_folded(model), example, header, graph)
         exact = form = _in_form(to, graph, header)
         agreement = compare(model, Exported.open(exact), given.compared, regions)
         if not agreement.holds:
             raise SightlineError(
                 f"{path} was not written: its answers are not the model's ({agreement})"
+            )
+        if agreement == NOTHING:
+            raise SightlineError(
+                f"{path} was not written: the model finds nothing on the photos, so that nothing "
+                "was compared; name photos of what it knows"
             )
         header = header._replace(precision=precision)
         if precision == "bf16":
@@ -274,10 +285,10 @@ def compare(
     pictures: Sequence[UInt8[Tensor, "3 _ _"]],
     regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
 ) -> Agreement:
-    """The answers of both, picture by picture and of all as one padded batch."""
+    """The answers of both, picture by picture and in padded batches of four."""
     agreement = NOTHING
     every = range(len(pictures))
-    for rows in [*([row] for row in every), every]:
+    for rows in [*([row] for row in every), *(every[i : i + _SHOWN] for i in every[::_SHOWN])]:
         images = _batch(model, pictures, regions, rows)
         with torch.no_grad():
             agreement += agree(model(images), other(images))
@@ -352,8 +363,11 @@ def _pairs(ours: Any, theirs: Any) -> tuple[list[int], list[int]]:
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
-    largest = ours.abs().max().item() if ours.numel() else 0.0
-    return (ours - theirs).abs().max().item() / max(largest, 1e-6) if ours.numel() else 0.0
+    """Infinite where either is not finite."""
+    if ours.numel() == 0:
+        return 0.0
+    share = (ours - theirs).abs().max().item() / max(ours.abs().max().item(), 1e-6)
+    return share if math.isfinite(share) else math.inf
 
 
 class _Given(NamedTuple):
@@ -368,21 +382,22 @@ def _given(model: Any, photos: Any, data: Any, precision: Precision) -> _Given:
     """Raises:
     SightlineError: none can be found.
     """
-    paths = [] if photos is None else [str(photo) for photo in find_sources(photos)]
+    named = [] if photos is None else [str(photo) for photo in find_sources(photos)]
+    paths = [path for path in named if not is_video(path)]
     if paths and precision != "int8":
-        return _Given([read_image(path) for path in paths], iter(()), None)
+        return _Given([read_image(paths[i]) for i in _spread(len(paths), _NAMED)], iter(()), None)
     train, val = _splits(model, data, precision)
     compared = [val.picture(index) for index in range(min(_SHOWN, len(val)))]
     if paths:
-        seen = (read_image(paths[index]) for index in _spread(len(paths)))
+        seen = (read_image(paths[index]) for index in _spread(len(paths), _SEEN))
     else:
-        seen = (train.picture(index) for index in _spread(len(train)))
+        seen = (train.picture(index) for index in _spread(len(train), _SEEN))
     return _Given(compared, seen, val)
 
 
-def _spread(count: int) -> list[int]:
-    """So many of them as ranges need, evenly."""
-    taken = min(_SEEN, count)
+def _spread(count: int, most: int) -> list[int]:
+    """All of them, or so many, evenly."""
+    taken = min(most, count)
     return [index * count // taken for index in range(taken)]
 
 

@@ -50,7 +50,7 @@ def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) ->
         take_winograd(fused, FixedWinogradConv)
     fused.to(memory_format=torch.channels_last)
     if compile:
-        fused.compile(fullgraph=True)
+        fused.compile(fullgraph=True, dynamic=True)
     fused.fused = True
     return fused
 
@@ -79,27 +79,35 @@ class _Tracer(fx.Tracer):
         return isinstance(module, Norm) or not any(True for _ in module.children())
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
-    """Convolutions with the norm that alone reads them, as the data flows. What cannot be traced
-    whole, because it decides by the data, is looked at part by part."""
-    try:
-        graph = _Tracer().trace(module)
-    except Exception:  # what the module's own code raises when it is given no tensors: anything
-        for child in module.children():
-            yield from _pairs(child)
-        return
-    modules = dict(module.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    for node in graph.nodes:
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        before = node.args[0] if node.args else None
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
+    """Convolutions with the norm that alone reads them, as the data flows."""
+    parts = [(dict(part.named_modules()), graph) for part, graph in _graphs(model)]
+    steps = [
+        (modules, node)
+        for modules, graph in parts
+        for node in graph.nodes
+        if node.op == "call_module"
+    ]
+    calls = Counter(id(modules[node.target]) for modules, node in steps)
+    for modules, node in steps:
+        norm, before = modules[node.target], node.args[0] if node.args else None
         if not isinstance(norm, Norm) or not isinstance(before, fx.Node):
             continue
         conv = modules.get(str(before.target)) if before.op == "call_module" else None
-        once = calls[node.target] == calls[before.target] == len(before.users) == 1
+        once = calls[id(norm)] == calls[id(conv)] == len(before.users) == 1
         # A subclass may do something else with its weights, such as standardising them.
         if type(conv) is nn.Conv2d and once and norm.running_mean is not None:
             yield conv, norm
+
+
+def _graphs(module: nn.Module) -> Iterator[tuple[nn.Module, fx.Graph]]:
+    """How the data flows. What cannot be traced whole, because it decides by the data, is traced
+    part by part."""
+    try:
+        yield module, _Tracer().trace(module)
+    except Exception:  # what the module's own code raises when it is given no tensors: anything
+        for child in module.children():
+            yield from _graphs(child)
 
 
 def _lower(model: nn.Module, dtype: torch.dtype) -> None:

@@ -121,10 +121,10 @@ class Exported(nn.Module):
         self.path, self.card, self.preprocess = path, header.card, header.preprocess
         self.precision = header.precision
         self._run = run
-        # For the form of its answers and for describe, which needs no weights.
-        shell = create(header.card.model, header.card.classes, **header.card.options).eval()
-        self._form = _form(shell)
-        shell.to("meta")
+        # For the form of its answers and for describe: shapes alone, no weights.
+        with torch.device("meta"):
+            shell = create(header.card.model, header.card.classes, **header.card.options).eval()
+            self._form = form_of_answers(shell)
         self.describe = shell.describe
         self._selection = None
         if header.selection:
@@ -173,8 +173,9 @@ class Exported(nn.Module):
         return selected._replace(scores=torch.where(kept, selected.scores, EMPTY))
 
 
-def _form(shell: Any) -> pytree.TreeSpec:
-    """How the tensors of ``select`` hang together, seen on a small black picture."""
+def form_of_answers(shell: Any) -> pytree.TreeSpec:
+    """How the tensors of ``select`` hang together, seen on a small black picture. On the device
+    "meta", where nothing is calculated, if that is torch's default."""
     height, width = shell.preprocess.fixed or shell.preprocess.canvas([(64, 64)])
     sizes, regions = torch.tensor([[height, width]]), torch.zeros(1, 1, 4)
     images = Images(torch.zeros(1, 3, height, width), sizes, regions)

@@ -11,7 +11,7 @@ from sightline.ops.winograd import learning_conv3x3, transform_weights, winograd
 
 @settings(max_examples=40, deadline=None)
 @given(
-    batch=st.integers(1, 5),
+    batch=st.integers(0, 5),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     channels=st.integers(1, 7),
@@ -52,7 +52,9 @@ def test_error_in_float32_stays_small() -> None:
     assert (ours - exact).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 6, 5), (1, 3, 4, 8), (30, 3, 18, 20), (1, 3, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 6, 5), (1, 3, 4, 8), (30, 3, 18, 20), (1, 3, 1, 1), (0, 3, 7, 7)]
+)
 @pytest.mark.parametrize("biased", [True, False])
 def test_gradients_equal_those_of_the_direct_convolution(
     shape: tuple[int, ...], biased: bool

@@ -95,11 +95,11 @@ def roi_align(
     if len(pyramid) > 1:
         levels = assign_levels(boxes.detach(), strides)
     task = _Task(pyramid, boxes, image_index, levels, strides, size, sampling_ratio, aligned)
-    on_kernel = pyramid[0].device.type != "cpu" or torch.compiler.is_exporting()
+    in_graph = torch.compiler.is_exporting() or pyramid[0].is_meta  # where no shape may be data
+    on_kernel = pyramid[0].device.type != "cpu" or in_graph
     if on_kernel and reduce == "mean" and not boxes.requires_grad:
-        in_graph = torch.compiler.is_exporting() and len(pyramid) > 1
         exact = task._replace(pyramid=[_exact(features) for features in pyramid])
-        pooled = _on_canvas(exact) if in_graph else _compiled(exact)
+        pooled = _on_canvas(exact) if in_graph and len(pyramid) > 1 else _compiled(exact)
         return pooled.to(pyramid[0].dtype)
     regions = _Regions.place(task)
     if sampling_ratio > 0:

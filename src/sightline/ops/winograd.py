@@ -147,8 +147,8 @@ def _bordered(x: Float[Tensor, "B C H W"], down: int, across: int) -> Float[Tens
 
 def _parts(batch: int, down: int, across: int) -> Iterator[tuple[slice, slice]]:
     """Images, and rows of tiles, of about as many tiles as are worked on at a time."""
-    rows = min(down, max(1, _TILES // across))
-    images = min(batch, max(1, _TILES // (across * down)))
+    rows = max(1, min(down, _TILES // across))
+    images = max(1, min(batch, _TILES // (across * down)))
     for first in range(0, batch, images):
         for row in range(0, down, rows):
             yield slice(first, first + images), slice(row, min(row + rows, down))
