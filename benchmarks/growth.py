@@ -70,7 +70,7 @@ def series() -> dict[str, dict[int, Work]]:
         "pixels": {h * w: predicting(model, batch(1, h, w)) for h, w in shapes},
         "images": {n: predicting(model, batch(n, SIDE, SIDE)) for n in (1, 2, 4, 8)},
         "classes": {n: predicting(build(n), one) for n in (10, 40, 160, 640)},
-        "objects": {n: learning(build(), batch(2, SIDE, SIDE), n) for n in (4, 16, 64, 256)},
+        "objects": {n: learning(build(), batch(1, SIDE, SIDE), n) for n in (4, 16, 64, 256)},
     }
 
 
