@@ -22,6 +22,7 @@ from sightline.fuse import fuse
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.ops import boxes as box_ops
+from sightline.runtime import form_of_answers
 from sightline.types import Classes, Images, Instances, Loss, Placement, Scene
 
 COLOURS = ((230, 40, 40), (40, 200, 60), (60, 80, 240))
@@ -243,7 +244,8 @@ def assert_fused_equals_eager(case: Case) -> None:
 
 def assert_exports(case: Case) -> None:
     """``torch.export`` takes ``outputs`` + ``select`` whole, open in batch, height and width, and
-    answers as eager does: on the batch it has seen and on one picture of another shape."""
+    answers as eager does: on the batch it has seen and on one picture of another shape. The form of
+    its answers is known without weights."""
     model = trained(case)
     drawn, scenes = pictures()
     batch, alone = (batch_of(case, model, drawn[:n], scenes[:n]) for n in (2, 1))
@@ -256,6 +258,9 @@ def assert_exports(case: Case) -> None:
                 tensors(model(images)), tensors(graph(**given)), strict=True
             ):
                 torch.testing.assert_close(eager, exported, rtol=1e-4, atol=1e-3)
+    with torch.device("meta"):
+        form = form_of_answers(case.build().eval())
+    assert form == form_of_answers(model)
 
 
 def tensors(selected: Any) -> list[Tensor]:

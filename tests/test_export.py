@@ -1,6 +1,7 @@
 """One file that runs without this library: its answers, what it says of itself, what it refuses."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from sightline import SightlineError, create, evaluate, export, predict, save
 from sightline.cli import main
-from sightline.data.toybox import Toybox
+from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.folder import write_toybox
-from sightline.export import Agreement, agree, compare
+from sightline.export import SUFFIXES, Agreement, agree, compare
 from sightline.ops.suppress import EMPTY, Detections
-from sightline.runtime import Exported, open_model
+from sightline.quantize import quantize
+from sightline.runtime import Exported, Header, open_model
 
 NAMES = ["cube", "sphere", "cylinder", "cone", "torus"]
 
@@ -91,22 +93,94 @@ def test_it_can_be_asked_for_fewer_things_and_not_for_more(folder: Path) -> None
 
 
 def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:
-    from sightline.data.toybox import toybox_splits
-
     write_toybox(toybox_splits(2, 2, 0, (96, 96), (2, 4)), tmp_path / "toys")
     ours = evaluate(folder / "model.safetensors", tmp_path / "toys")
     assert evaluate(folder / "model.onnx", tmp_path / "toys")["AP"] == pytest.approx(ours["AP"])
+
+
+def test_a_model_on_regions_from_outside(folder: Path, tmp_path: Path) -> None:
+    """RoIPool, and proposals as a third input, of another number than in the example."""
+    torch.manual_seed(0)
+    model = create("fast_rcnn", NAMES, backbone="test_resnet", short=96, long=160).eval()
+    torch.nn.init.normal_(model.box_head.class_score.weight, std=2.0)
+    photos = sorted((folder / "photos").iterdir())[:2]
+    corners = torch.rand(70, 2, 2).sort(dim=1).values * 96
+    regions = [corners[:30].flatten(1), corners[30:].flatten(1)]
+    export(model, tmp_path / "fast.onnx", photos=photos, regions=regions)
+    exported = Exported.open(tmp_path / "fast.onnx")
+    pictures = [Toybox(1, seed=seed, size=(90, 130)).picture(0) for seed in range(3)]
+    found = compare(model, exported, pictures, [corners[:n].flatten(1) for n in (5, 70, 0)])
+    assert found.holds
+    assert found.matched > 50
+    with pytest.raises(SightlineError, match="of 1 photos, but there are 2"):
+        export(model, tmp_path / "fast.onnx", photos=photos, regions=regions[:1])
 
 
 @pytest.mark.slow
 def test_openvino_s_answers_are_the_model_s(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     out = tmp_path / "model.xml"
-    agreement = export(folder / "model.safetensors", out, "openvino", folder / "photos")
+    agreement, cost = export(folder / "model.safetensors", out, "openvino", folder / "photos")
     assert agreement.holds
+    assert cost is None
     assert agreement.matched > 50
     assert {file.name for file in tmp_path.iterdir()} == {"model.xml", "model.bin"}
     assert open_model(out).card.classes.names == tuple(NAMES)
+
+
+def test_in_8_bits_it_is_used_like_any_other(folder: Path, tmp_path: Path) -> None:
+    header = Header.of(Exported.open(folder / "model.onnx"))
+    pictures = [Toybox(1, seed=seed, size=(96, 128)).picture(0) for seed in range(2)]
+    batches = (header.preprocess([picture])[0] for picture in pictures)
+    about = header._replace(precision="int8").to_text()
+    quantize(folder / "model.onnx", tmp_path / "model.onnx", batches, about)
+    assert Exported.open(folder / "model.onnx").precision == "f32"
+    assert Exported.open(tmp_path / "model.onnx").precision == "int8"
+    (exact,) = predict(folder / "model.onnx", folder / "photos" / "0.png", top=20)
+    (eight,) = predict(tmp_path / "model.onnx", folder / "photos" / "0.png", top=20)
+    assert (eight.things.scores - exact.things.scores).abs().max() < 0.05
+    assert not torch.equal(eight.things.scores, exact.things.scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_what_8_bits_cost_is_measured(
+    to: Any, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the val of a folder of labelled pictures; ranges are seen on its train."""
+    pytest.importorskip("openvino")
+    write_toybox(toybox_splits(3, 2, 0, (96, 96), (2, 4)), tmp_path / "toys")
+    model, out = str(folder / "model.safetensors"), tmp_path / "out" / f"m{SUFFIXES[to][0]}"
+    flags = ["--data", str(tmp_path / "toys"), "--int8", "--to", to, "--out", str(out)]
+    assert main(["export", model, *flags]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"in 8 bits: AP 0\.\d{3} -> 0\.\d{3} \([+-]0\.\d{3}\) on 2 pictures", told)
+    assert f"written: {out} (int8)" in told
+    assert Exported.open(out).precision == "int8"
+    assert {file.suffix for file in out.parent.iterdir()} == set(SUFFIXES[to])
+    assert len(predict(out, folder / "photos" / "0.png")[0].things) > 0
+
+
+@pytest.mark.slow
+def test_bf16_is_named_as_such(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    model, photo = str(folder / "model.safetensors"), str(folder / "photos" / "0.png")
+    out = tmp_path / "m.xml"
+    assert main(["export", model, photo, "--to", "openvino", "--bf16", "--out", str(out)]) == 0
+    assert f"written: {out} (bf16)" in capsys.readouterr().out
+    assert Exported.open(out).precision == "bf16"
+    assert len(predict(out, photo)[0].things) > 0
+
+
+def test_a_precision_that_nobody_knows_is_refused(folder: Path, tmp_path: Path) -> None:
+    text = Header.of(Exported.open(folder / "model.onnx")).to_text()
+    for name, value in {"precision": "f64", "preprocess": "{"}.items():
+        with pytest.raises(SightlineError, match="header is damaged"):
+            Header.from_text(tmp_path, text | {name: value})
+    del text["precision"]  # as files before it was named
+    assert Header.from_text(tmp_path, text).precision == "f32"
 
 
 def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,8 +189,27 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "name a few photos" in capsys.readouterr().err
     assert main(["export", model, photo, "--out", str(tmp_path / "x.xml")]) == 2
     assert "ends in .onnx" in capsys.readouterr().err
+    assert main(["export", model, photo, "--int8"]) == 2
+    assert "labelled photos (--data)" in capsys.readouterr().err
+    assert main(["export", model, photo, "--bf16"]) == 2
+    assert "--to openvino" in capsys.readouterr().err
+    assert main(["export", model, photo, "--bf16", "--int8"]) == 2
+    assert "choose one" in capsys.readouterr().err
     assert main(["predict", str(folder / "model.onnx"), photo, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "0.jpg").is_file()
+
+
+def test_how_a_checkpoint_computes_is_chosen_and_an_exported_file_s_is_not(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, model = str(folder / "photos" / "0.png"), str(folder / "model.safetensors")
+    assert main(["predict", model, photo, "--bf16", "--out", str(tmp_path)]) == 0
+    precisions = {value.dtype for value in open_model(model, bf16=True).parameters()}
+    assert torch.bfloat16 in precisions
+    assert main(["predict", model, photo, "--bf16", "--no-fast"]) == 2
+    assert "leave out no-fast" in capsys.readouterr().err
+    assert main(["predict", str(folder / "model.onnx"), photo, "--compile"]) == 2
+    assert "settled when it was exported" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -144,6 +237,23 @@ def test_a_foreign_onnx_file_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_model_without_a_card_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="has no card"):
         export(torch.nn.Linear(1, 1), tmp_path / "a.onnx", photos=_black(tmp_path))
+
+
+def test_a_fused_model_is_refused_at_once(folder: Path, tmp_path: Path) -> None:
+    fast = open_model(folder / "model.safetensors")
+    with pytest.raises(SightlineError, match="give the one it was made of"):
+        export(fast, tmp_path / "a.onnx", photos=_black(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_model_that_finds_nothing_cannot_be_compared(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": "test_resnet", "channels": 32, "hidden": 32}
+    model = create("faster_rcnn", NAMES, short=96, long=160, proposals=50, **options)
+    torch.nn.init.constant_(model.box_head.class_score.bias, -9.0)
+    torch.nn.init.constant_(model.box_head.class_score.bias[-1:], 9.0)
+    with pytest.raises(SightlineError, match="finds nothing"):
+        export(model, tmp_path / "a.onnx", photos=_black(tmp_path))
+    assert not (tmp_path / "a.onnx").exists()
 
 
 def _black(folder: Path) -> Path:
@@ -188,10 +298,11 @@ def test_agreement_by_hand() -> None:
 
 
 def test_agreement_of_other_answers() -> None:
-    """A thousandth of the largest value."""
+    """A ten thousandth of the largest value; what is no number never agrees."""
     maps = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
-    assert agree(maps, maps + 0.003).holds
-    assert not agree(maps, maps + 0.005).holds
+    assert agree(maps, maps + 0.0003).holds
+    assert not agree(maps, maps + 0.0005).holds
+    assert not (NOTHING + agree(maps, maps * torch.nan)).holds
 
 
 @pytest.mark.slow

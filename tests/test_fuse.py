@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sightline import create, fuse, save
 from sightline.backbones import create_backbone
 from sightline.errors import SightlineError
-from sightline.fuse import WinogradConv, fold_norms, take_winograd
+from sightline.fuse import fold_norms
 from sightline.layers.norm import FrozenBatchNorm
 from sightline.types import Images
 
@@ -78,7 +78,16 @@ class ByData(nn.Module):
         return self.part(x) if x.sum() > 0 else x
 
 
-@pytest.mark.parametrize("build", [Forked, ByData])
+class Careful(ByData):
+    """Cannot be traced: it refuses what is no tensor, with an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise SightlineError("no pixels")
+        return self.part(x)
+
+
+@pytest.mark.parametrize("build", [Forked, ByData, Careful])
 def test_only_what_the_norm_alone_reads_is_folded(build: Any) -> None:
     model = stir(build())
     x = torch.rand(1, 3, 4, 4)
@@ -91,22 +100,42 @@ def test_only_what_the_norm_alone_reads_is_folded(build: Any) -> None:
     assert left == {"read_twice", "after_shared", "first"}
 
 
-def test_wide_plain_convolutions_take_winograd_s_form() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(256, 256, 3, padding=1),
-        nn.Conv2d(256, 256, 3, padding=1, bias=False),
-        nn.Conv2d(256, 256, 3, padding=2, dilation=2),
-        nn.Conv2d(256, 256, 3, padding=1, groups=2),
-        nn.Conv2d(256, 256, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(256, 64, 3, padding=1),
-        nn.Conv2d(64, 256, 1),
-    )
-    x = torch.randn(1, 256, 9, 10)
+class SharedByParts(nn.Module):
+    """One convolution in two parts, each with a norm of its own; cannot be traced whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 1)
+        self.one = nn.Sequential(conv, nn.BatchNorm2d(3))
+        self.two = nn.Sequential(conv, nn.BatchNorm2d(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.two(x) if x.sum() > 0 else x
+
+
+def test_a_convolution_that_parts_share_is_not_folded() -> None:
+    model, x = stir(SharedByParts()), torch.rand(1, 3, 4, 4)
     with torch.no_grad():
         before = model(x)
-        take_winograd(model)
-        torch.testing.assert_close(before, model(x), rtol=1e-4, atol=1e-4)
-    assert [isinstance(module, WinogradConv) for module in model] == [True] * 2 + [False] * 5
+        fold_norms(model)
+        assert torch.equal(before, model(x))
+
+
+class Standardised(nn.Conv2d):
+    """Its weights are not what it multiplies with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.std()
+        return torch.nn.functional.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+def test_a_convolution_of_its_own_kind_is_left_alone() -> None:
+    model = stir(nn.Sequential(Standardised(4, 4, 3, padding=1), nn.BatchNorm2d(4)))
+    x = torch.rand(1, 4, 5, 5)
+    with torch.no_grad():
+        before = model(x)
+        fold_norms(model)
+        assert torch.equal(before, model(x))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +167,14 @@ def test_outputs_stay(small: Any) -> None:
     for ours, theirs in zip(before, after, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+def test_a_fused_model_is_left_as_it_is(small: Any) -> None:
+    fast = fuse(small)
+    assert fuse(fast) is fast
+    for wish in ({"dtype": torch.bfloat16}, {"compile": True}):
+        with pytest.raises(SightlineError, match="fused already"):
+            fuse(fast, **wish)
 
 
 def test_bfloat16_computes_in_it_and_answers_in_pixels(small: Any) -> None:

@@ -1,5 +1,6 @@
 """A model as one file that runs without this library: ONNX or OpenVINO, suppression inside, with
-dynamic batch, height and width, and the class names and preprocessing in the file.
+dynamic batch, height and width, and the class names and preprocessing in the file. In float32, with
+the model's answers; or, where that is asked for, in 8-bit integers or bfloat16.
 
 The graph takes what ``Preprocess`` gives: ``pixels`` [B, 3, H, W], normalised and padded, and
 ``sizes`` [B, 2], height and width of each picture inside its padding. It gives the tensors that
@@ -9,37 +10,47 @@ an empty slot) and ``labels`` [B, D].
 
 import copy
 import json
+import math
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils import _pytree as pytree
 
 from sightline import weights
-from sightline.data.folder import open_split
+from sightline.data.folder import open_dataset
 from sightline.data.images import read_image
+from sightline.data.packed import Dataset, Splits
 from sightline.data.sources import find_sources
+from sightline.data.video import is_video
 from sightline.errors import SightlineError
+from sightline.evaluate import check, evaluate
 from sightline.files import replacing
 from sightline.fuse import fold_norms
 from sightline.ops.suppress import EMPTY
-from sightline.runtime import Exported, Header
-from sightline.shapes import UInt8
+from sightline.quantize import Cost, quantize
+from sightline.runtime import Exported, Header, Precision
+from sightline.shapes import Float, UInt8
 from sightline.types import Images
 from sightline.weights.native import card_json, card_of
 
 Target = Literal["onnx", "openvino"]
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}  # the name's first
 
 _OPSET = 20
 _PIXELS, _SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
 _UNMATCHED = 0.03  # share of detections: near ties that flip in the suppression
-_RELATIVE = 1e-3  # of the largest value, for whatever else is answered
-_SHOWN = 4  # pictures compared, if the run's own are taken
+_RELATIVE = 1e-4  # of the largest value, for whatever else is answered
+_SHOWN = 4  # pictures compared, if they are taken from labelled ones; and in one batch
+_NAMED = 16  # pictures compared, if they are named, at most
+_SEEN = 64  # pictures on which the ranges of values are seen, at most
 
 
 class Agreement(NamedTuple):
@@ -53,7 +64,7 @@ class Agreement(NamedTuple):
 
     def __add__(self, other: "Agreement") -> "Agreement":  # type: ignore[override]
         counts = (self.matched + other.matched, self.unmatched + other.unmatched)
-        return Agreement(*counts, *map(max, self[2:], other[2:]))
+        return Agreement(*counts, *map(max, self[2:], other[2:]))  # none of them is NaN
 
     @property
     def holds(self) -> bool:
@@ -67,47 +78,139 @@ class Agreement(NamedTuple):
         )
 
 
+NOTHING = Agreement(0, 0, 0.0, 0.0, 0.0)
+
+
+class Report(NamedTuple):
+    """What was seen of a file before it got its name."""
+
+    agreement: Agreement  # of its float32 form with the model
+    cost: Cost | None = None  # of int8
+
+
 def export(
     model: Any,
     out: str | Path,
     to: Target = "onnx",
     photos: Any = None,
-) -> Agreement:
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
+    *,
+    precision: Precision = "f32",
+    data: Splits | str | Path | None = None,
+) -> Report:
     """Write a model as one file (of OpenVINO, ``.xml`` with a ``.bin`` beside it), after its
-    answers on photos have been compared with the model's: photo by photo, and all as one batch.
+    answers on photos have been compared with the model's: photo by photo, and in batches of four.
+
+    Another precision than float32 is made of what was so compared. "int8" has its layers in 8 bits
+    (``sightline.quantize``); what that costs is measured. "bf16", of OpenVINO alone, has the same
+    weights and asks the runtime to calculate in bfloat16.
 
     Args:
         model: a model, or the file or public name of a checkpoint.
         out: the file; ``sightline predict`` and ``evaluate`` take it in place of a checkpoint.
-        photos: files, folders or globs to compare on; left out, some of those that the run of the
-            checkpoint was measured on.
+        photos: files, folders or globs: to compare on (16 at most, evenly taken), or, for int8, to
+            see the ranges of values on (64 at most); left out, pictures of ``data``.
+        data: labelled pictures, or their folder: int8 sees ranges on its train and is measured on
+            its val, where answers are compared too; left out, those of the checkpoint's run.
+        regions: where a model takes proposals from outside, those of each photo compared on, in its
+            pixels; the file then takes a third input, ``regions`` [B, R, 4], as `Images` does.
 
     Raises:
-        SightlineError: answers differ, the model cannot be built again from plain values, a package
-            is missing, or nothing can be written.
+        SightlineError: answers differ or there are none, the model cannot be built again from plain
+            values, there are no pictures, a package is missing, bf16 is asked of ONNX, or nothing
+            can be written.
     """
     path = Path(out)
-    pictures = _pictures(model, photos)
+    _check(path, to, precision)
+    given = _given(model, photos, data, precision)
+    if regions is not None and len(regions) != len(given.compared):
+        count = len(given.compared)
+        raise SightlineError(f"regions are of {len(regions)} photos, but there are {count}")
+    if regions is not None and precision == "int8":
+        raise SightlineError("int8 is not for models that take regions from outside")
     if isinstance(model, str | Path):
         model = weights.load(model)
+    if getattr(model, "fused", False):
+        raise SightlineError("a fused model cannot be exported: give the one it was made of")
     card_json(card_of(model), path)  # refused now, not after the conversion
     model = copy.deepcopy(model).eval().requires_grad_(False).cpu()
-    header = Header.of(model)
-    batch = model.preprocess(pictures * (2 if len(pictures) == 1 else 1))[0]
-    graph = copy.deepcopy(model)
-    fold_norms(graph)
-    writer = write_onnx if to == "onnx" else write_openvino
-    with ExitStack() as files:
-        beside = files.enter_context(replacing(path))
-        if to == "openvino":  # its weights are a file of their own
-            files.enter_context(replacing(path.with_suffix(".bin")))
-        writer(graph, batch, header, beside)
-        agreement = compare(model, Exported.open(beside), pictures)
+    header, cost = Header.of(model), None
+    with _place(path, to) as folder:
+        graph = folder / "f32.onnx"
+        two = (0, min(1, len(given.compared) - 1))
+        example = _batch(model, given.compared, regions, two)
+        write_onnx(_folded(model), example, header, graph)
+        exact = form = _in_form(to, graph, header)
+        agreement = compare(model, Exported.open(exact), given.compared, regions)
         if not agreement.holds:
             raise SightlineError(
                 f"{path} was not written: its answers are not the model's ({agreement})"
             )
-    return agreement
+        if agreement == NOTHING:
+            raise SightlineError(
+                f"{path} was not written: the model finds nothing on the photos, so that nothing "
+                "was compared; name photos of what it knows"
+            )
+        header = header._replace(precision=precision)
+        if precision == "bf16":
+            form = _in_form(to, graph, header)
+        elif precision == "int8":
+            batches = (model.preprocess([picture])[0] for picture in given.seen)
+            quantize(graph, folder / "int8.onnx", batches, header.to_text())
+            form = _in_form(to, folder / "int8.onnx", header)
+            cost = _cost(exact, form, given.measured)
+        for suffix in SUFFIXES[to]:
+            form.with_suffix(suffix).replace(folder / f"done{suffix}")
+    return Report(agreement, cost)
+
+
+def _check(path: Path, to: Target, precision: Precision) -> None:
+    """Before the work.
+
+    Raises:
+        SightlineError: the name is another format's, bf16 is asked of ONNX, or a package is
+            missing.
+    """
+    if path.suffix != SUFFIXES[to][0]:
+        raise SightlineError(f"{path}: the file of {to} ends in {SUFFIXES[to][0]}")
+    if precision == "bf16" and to != "openvino":
+        raise SightlineError("bf16 is for OpenVINO alone: ask for it with --to openvino")
+    if to == "openvino" and find_spec("openvino") is None:
+        raise SightlineError("this needs pip install 'sightline[openvino]'")
+    if precision == "int8":
+        check("coco", None)
+
+
+@contextmanager
+def _place(path: Path, to: Target) -> Iterator[Path]:
+    """A folder to work in; what is called "done" there, with the target's suffixes, becomes the
+    file if no error is raised."""
+    with ExitStack() as files:
+        beside = {s: files.enter_context(replacing(path.with_suffix(s))) for s in SUFFIXES[to]}
+        folder = Path(files.enter_context(TemporaryDirectory(prefix=".", dir=path.parent)))
+        yield folder
+        for suffix, place in beside.items():
+            (folder / f"done{suffix}").replace(place)
+
+
+def _folded(model: Any) -> nn.Module:
+    graph: nn.Module = copy.deepcopy(model)
+    fold_norms(graph)
+    return graph
+
+
+def _in_form(to: Target, graph: Path, header: Header) -> Path:
+    """The file of the target made of an ONNX graph, beside it."""
+    if to == "onnx":
+        return graph
+    form = graph.with_name(f"{header.precision}.xml")
+    write_openvino(graph, header, form)
+    return form
+
+
+def _cost(exact: Path, form: Path, measured: Any) -> Cost:
+    before, after = (evaluate(Exported.open(path), measured)["AP"] for path in (exact, form))
+    return Cost(before, after, len(measured))
 
 
 def write_onnx(model: nn.Module, batch: Images, header: Header, path: Path) -> None:
@@ -166,35 +269,44 @@ class _ByName(nn.Module):
         return self.model(Images(pixels, sizes, regions))
 
 
-def write_openvino(model: nn.Module, batch: Images, header: Header, path: Path) -> None:
-    """By way of ONNX.
+def write_openvino(source: Path, header: Header, path: Path) -> None:
+    """Of an ONNX graph."""
+    import openvino
 
-    Raises:
-        SightlineError: openvino, onnx or onnxscript is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise SightlineError("this needs pip install 'sightline[openvino]'") from error
-    between = path.with_suffix(".onnx")
-    try:
-        write_onnx(model, batch, header, between)
-        graph = openvino.convert_model(between)
-        for name, value in (header.to_text() | {"precision": "f32"}).items():
-            graph.set_rt_info(value, ["sightline", name])
-        openvino.save_model(graph, path, compress_to_fp16=False)
-    finally:
-        between.unlink(missing_ok=True)
+    graph = openvino.convert_model(source)
+    for name, value in header.to_text().items():
+        graph.set_rt_info(value, ["sightline", name])
+    openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def compare(model: Any, other: Any, pictures: Sequence[UInt8[Tensor, "3 _ _"]]) -> Agreement:
-    """The answers of both, picture by picture and of all as one padded batch."""
-    agreement = Agreement(0, 0, 0.0, 0.0, 0.0)
-    for given in [[picture] for picture in pictures] + [list(pictures)]:
-        images, _ = model.preprocess(given)
+def compare(
+    model: Any,
+    other: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None = None,
+) -> Agreement:
+    """The answers of both, picture by picture and in padded batches of four."""
+    agreement = NOTHING
+    every = range(len(pictures))
+    for rows in [*([row] for row in every), *(every[i : i + _SHOWN] for i in every[::_SHOWN])]:
+        images = _batch(model, pictures, regions, rows)
         with torch.no_grad():
             agreement += agree(model(images), other(images))
     return agreement
+
+
+def _batch(
+    model: Any,
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+    regions: Sequence[Float[Tensor, "_ 4"]] | None,
+    rows: Sequence[int],
+) -> Images:
+    """Some of the pictures together, with their regions."""
+    images, placements = model.preprocess([pictures[row] for row in rows])
+    if regions is None:
+        return images
+    placed = [place.boxes(regions[row]) for place, row in zip(placements, rows, strict=True)]
+    return images._replace(regions=pad_sequence(placed, batch_first=True))
 
 
 def agree(ours: Any, theirs: Any) -> Agreement:
@@ -202,7 +314,7 @@ def agree(ours: Any, theirs: Any) -> Agreement:
     if not hasattr(ours, "scores"):
         pairs = zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True)
         return Agreement(0, 0, 0.0, 0.0, max(_relative(a, b) for a, b in pairs))
-    total = Agreement(0, 0, 0.0, 0.0, 0.0)
+    total = NOTHING
     for row in range(len(ours.scores)):
         one, two = (pytree.tree_map(lambda v: v[row], given) for given in (ours, theirs))  # noqa: B023
         total += _agree_on_one(one, two)
@@ -251,27 +363,57 @@ def _pairs(ours: Any, theirs: Any) -> tuple[list[int], list[int]]:
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
-    largest = ours.abs().max().item() if ours.numel() else 0.0
-    return (ours - theirs).abs().max().item() / max(largest, 1e-6) if ours.numel() else 0.0
+    """Infinite where either is not finite."""
+    if ours.numel() == 0:
+        return 0.0
+    share = (ours - theirs).abs().max().item() / max(ours.abs().max().item(), 1e-6)
+    return share if math.isfinite(share) else math.inf
 
 
-def _pictures(model: Any, photos: Any) -> list[UInt8[Tensor, "3 _ _"]]:
-    """The photos to compare on, or some that the run of the checkpoint was measured on.
+class _Given(NamedTuple):
+    """The pictures of an export."""
 
-    Raises:
-        SightlineError: none can be found.
+    compared: list[UInt8[Tensor, "3 _ _"]]
+    seen: Iterator[UInt8[Tensor, "3 _ _"]]  # for ranges of values; read as they are asked for
+    measured: Dataset | None
+
+
+def _given(model: Any, photos: Any, data: Any, precision: Precision) -> _Given:
+    """Raises:
+    SightlineError: none can be found.
     """
-    if photos is not None:
-        return [read_image(str(photo)) for photo in find_sources(photos)]
+    named = [] if photos is None else [str(photo) for photo in find_sources(photos)]
+    paths = [path for path in named if not is_video(path)]
+    if paths and precision != "int8":
+        return _Given([read_image(paths[i]) for i in _spread(len(paths), _NAMED)], iter(()), None)
+    train, val = _splits(model, data, precision)
+    compared = [val.picture(index) for index in range(min(_SHOWN, len(val)))]
+    if paths:
+        seen = (read_image(paths[index]) for index in _spread(len(paths), _SEEN))
+    else:
+        seen = (train.picture(index) for index in _spread(len(train), _SEEN))
+    return _Given(compared, seen, val)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """All of them, or so many, evenly."""
+    taken = min(most, count)
+    return [index * count // taken for index in range(taken)]
+
+
+def _splits(model: Any, data: Any, precision: Precision) -> Splits:
+    """The labelled pictures: those that are named, or those of the checkpoint's run."""
+    if data is not None:
+        return data if isinstance(data, Splits) else open_dataset(data)
     run = Path(model).with_name("run.json") if isinstance(model, str | Path) else None
     if run is None or not run.is_file():
-        raise SightlineError(
-            "name a few photos to compare the answers on: only the checkpoint of a run knows some"
-        )
+        wanted = "a few photos to compare the answers on"
+        if precision == "int8":
+            wanted = "labelled photos (--data) to measure int8 on"
+        raise SightlineError(f"name {wanted}: only the checkpoint of a run knows some")
     try:
         given = json.loads(run.read_text())["recipe"]["data"]["arguments"]
-        path, val, seed = Path(given["path"]), given["val"], given["seed"]
+        path, rest = given["path"], {name: given[name] for name in ("val", "seed") if name in given}
     except (ValueError, KeyError, TypeError) as error:
         raise SightlineError(f"{run} names no folder of photos: name some") from error
-    measured = open_split(path, "val", val, seed)
-    return [measured.picture(index) for index in range(min(_SHOWN, len(measured)))]
+    return open_dataset(path, **rest)

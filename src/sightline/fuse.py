@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from sightline.errors import SightlineError
 from sightline.layers.norm import FrozenBatchNorm
+from sightline.layers.winograd import FixedWinogradConv, replace_module, take_winograd
 from sightline.memory import keep_freed_memory
-from sightline.ops.winograd import transform_weights, winograd_conv3x3
-from sightline.shapes import Float
 
 Norm = _BatchNorm | FrozenBatchNorm
-
-_WIDE = 256  # channels from which Winograd's form pays; measured in docs/log.md
 
 
 def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) -> Any:
@@ -32,7 +30,15 @@ def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) ->
         dtype: torch.bfloat16 (or float16 on a GPU) computes convolutions and linear layers in that
             precision; left out, in float32 with the answers of the model.
         compile: hand the whole model to ``torch.compile`` at its first call.
+
+    Raises:
+        SightlineError: the model is fused already and something else is asked of it; else it is
+            returned as it is.
     """
+    if getattr(model, "fused", False):
+        if dtype is None and not compile:
+            return model
+        raise SightlineError("this model is fused already: fuse the one it was made of")
     keep_freed_memory()
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     fold_norms(fused)
@@ -41,10 +47,10 @@ def fuse(model: Any, dtype: torch.dtype | None = None, compile: bool = False) ->
         _lower(fused, dtype)
         fused.forward = torch.autocast(device.type, dtype)(fused.forward)
     elif device.type == "cpu":
-        take_winograd(fused)
+        take_winograd(fused, FixedWinogradConv)
     fused.to(memory_format=torch.channels_last)
     if compile:
-        fused.compile(fullgraph=True)
+        fused.compile(fullgraph=True, dynamic=True)
     fused.fused = True
     return fused
 
@@ -63,7 +69,7 @@ def fold_norms(model: nn.Module) -> None:
             norm.weight,
             norm.bias,
         )
-        _replace(model, norm, getattr(norm, "act", nn.Identity()))
+        replace_module(model, norm, getattr(norm, "act", nn.Identity()))
 
 
 class _Tracer(fx.Tracer):
@@ -73,65 +79,35 @@ class _Tracer(fx.Tracer):
         return isinstance(module, Norm) or not any(True for _ in module.children())
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
-    """Convolutions with the norm that alone reads them, as the data flows. What cannot be traced
-    whole, because it decides by the data, is looked at part by part."""
-    try:
-        graph = _Tracer().trace(module)
-    except Exception:  # anything: it is the module's own code that runs, on no data
-        for child in module.children():
-            yield from _pairs(child)
-        return
-    modules = dict(module.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    for node in graph.nodes:
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        before = node.args[0] if node.args else None
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, Norm]]:
+    """Convolutions with the norm that alone reads them, as the data flows."""
+    parts = [(dict(part.named_modules()), graph) for part, graph in _graphs(model)]
+    steps = [
+        (modules, node)
+        for modules, graph in parts
+        for node in graph.nodes
+        if node.op == "call_module"
+    ]
+    calls = Counter(id(modules[node.target]) for modules, node in steps)
+    for modules, node in steps:
+        norm, before = modules[node.target], node.args[0] if node.args else None
         if not isinstance(norm, Norm) or not isinstance(before, fx.Node):
             continue
         conv = modules.get(str(before.target)) if before.op == "call_module" else None
-        once = calls[node.target] == calls[before.target] == len(before.users) == 1
-        if isinstance(conv, nn.Conv2d) and once and norm.running_mean is not None:
+        once = calls[id(norm)] == calls[id(conv)] == len(before.users) == 1
+        # A subclass may do something else with its weights, such as standardising them.
+        if type(conv) is nn.Conv2d and once and norm.running_mean is not None:
             yield conv, norm
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Under every name it has."""
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is old:
-                parent._modules[name] = new
-
-
-class WinogradConv(nn.Module):
-    """A 3x3 convolution in Winograd's form."""
-
-    weights: Tensor
-    bias: Tensor
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        weight = conv.weight.detach()
-        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
-        self.register_buffer("weights", transform_weights(weight))
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
-        return winograd_conv3x3(x, self.weights, self.bias)
-
-
-def take_winograd(model: nn.Module) -> None:
-    """Wide 3x3 convolutions of stride 1 in Winograd's form."""
-    for conv in list(model.modules()):
-        if isinstance(conv, nn.Conv2d) and _suits_winograd(conv):
-            _replace(model, conv, WinogradConv(conv))
-
-
-def _suits_winograd(conv: nn.Conv2d) -> bool:
-    usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    plain = usual == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.padding_mode == "zeros"
-    wide = min(conv.in_channels, conv.out_channels) >= _WIDE
-    return plain and wide and conv.weight.dtype == torch.float32
+def _graphs(module: nn.Module) -> Iterator[tuple[nn.Module, fx.Graph]]:
+    """How the data flows. What cannot be traced whole, because it decides by the data, is traced
+    part by part."""
+    try:
+        yield module, _Tracer().trace(module)
+    except Exception:  # what the module's own code raises when it is given no tensors: anything
+        for child in module.children():
+            yield from _graphs(child)
 
 
 def _lower(model: nn.Module, dtype: torch.dtype) -> None:

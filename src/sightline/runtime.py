@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,16 @@ FORMAT = "sightline.export 1"
 SUFFIXES = (".onnx", ".xml")
 
 Run = Callable[[dict[str, Tensor]], list[Tensor]]
+Precision = Literal["f32", "bf16", "int8"]
 
 
-def open_model(model: Any, device: str | torch.device | None = None, fast: bool = True) -> Any:
+def open_model(
+    model: Any,
+    device: str | torch.device | None = None,
+    fast: bool = True,
+    bf16: bool = False,
+    compile: bool = False,
+) -> Any:
     """A model as it is given, or that of a file or public name, on the device.
 
     Args:
@@ -35,11 +42,17 @@ def open_model(model: Any, device: str | torch.device | None = None, fast: bool 
             public name of a checkpoint; or a file written by ``sightline export``.
         device: left out, where a model is; for a checkpoint, the GPU if there is one.
         fast: the model of a checkpoint is fused.
+        bf16, compile: and that in bfloat16, and compiled (``sightline.fuse``).
 
     Raises:
-        SightlineError: no such file, name or device, or a package that is needed is missing.
+        SightlineError: no such file, name or device, a package that is needed is missing, or bf16
+            or compile is asked of an exported file or without ``fast``.
     """
+    if (bf16 or compile) and not fast:
+        raise SightlineError("bf16 and compile are ways to be fast: leave out no-fast")
     if isinstance(model, str | Path) and Path(model).suffix.lower() in SUFFIXES:
+        if bf16 or compile:
+            raise SightlineError(f"{model}: how it computes was settled when it was exported")
         return Exported.open(Path(model))
     of_checkpoint = isinstance(model, str | Path)
     if of_checkpoint:
@@ -49,7 +62,8 @@ def open_model(model: Any, device: str | torch.device | None = None, fast: bool 
         model = model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise SightlineError(f"cannot use device {device}: {error}") from error
-    return fuse(model) if of_checkpoint and fast else model
+    precision = torch.bfloat16 if bf16 else None
+    return fuse(model, precision, compile) if of_checkpoint and fast else model
 
 
 class Header(NamedTuple):
@@ -58,6 +72,7 @@ class Header(NamedTuple):
     card: Card
     preprocess: Preprocess
     selection: dict[str, Any]  # fields of the model's Selection; empty where it has none
+    precision: Precision = "f32"
 
     @classmethod
     def of(cls, model: Any) -> "Header":
@@ -70,6 +85,7 @@ class Header(NamedTuple):
             "card": json.dumps(asdict(self.card)),
             "preprocess": json.dumps(self.preprocess.to_json()),
             "selection": json.dumps(self.selection),
+            "precision": self.precision,
         }
 
     @classmethod
@@ -82,11 +98,15 @@ class Header(NamedTuple):
             raise SightlineError(
                 f"{path}: not written by sightline export (its format says {found}, here {FORMAT})"
             )
+        precision: Any = text.get("precision", "f32")
         try:
+            if precision not in get_args(Precision):
+                raise ValueError(f"precision {precision}")
             return cls(
                 card_from_json(json.loads(text["card"])),
                 Preprocess.from_json(json.loads(text["preprocess"])),
                 json.loads(text["selection"]),
+                precision,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
@@ -99,11 +119,12 @@ class Exported(nn.Module):
     def __init__(self, path: Path, header: Header, run: Run) -> None:
         super().__init__()
         self.path, self.card, self.preprocess = path, header.card, header.preprocess
+        self.precision = header.precision
         self._run = run
-        # For the form of its answers and for describe, which needs no weights.
-        shell = create(header.card.model, header.card.classes, **header.card.options).eval()
-        self._form = _form(shell)
-        shell.to("meta")
+        # For the form of its answers and for describe: shapes alone, no weights.
+        with torch.device("meta"):
+            shell = create(header.card.model, header.card.classes, **header.card.options).eval()
+            self._form = form_of_answers(shell)
         self.describe = shell.describe
         self._selection = None
         if header.selection:
@@ -152,8 +173,9 @@ class Exported(nn.Module):
         return selected._replace(scores=torch.where(kept, selected.scores, EMPTY))
 
 
-def _form(shell: Any) -> pytree.TreeSpec:
-    """How the tensors of ``select`` hang together, seen on a small black picture."""
+def form_of_answers(shell: Any) -> pytree.TreeSpec:
+    """How the tensors of ``select`` hang together, seen on a small black picture. On the device
+    "meta", where nothing is calculated, if that is torch's default."""
     height, width = shell.preprocess.fixed or shell.preprocess.canvas([(64, 64)])
     sizes, regions = torch.tensor([[height, width]]), torch.zeros(1, 1, 4)
     images = Images(torch.zeros(1, 3, height, width), sizes, regions)
@@ -196,11 +218,11 @@ def _openvino(path: Path) -> tuple[Mapping[str, str], Run]:
         raise SightlineError(f"{path}: no OpenVINO file, or one cut short ({error})") from error
     text = {
         name: str(graph.get_rt_info(["sightline", name]).astype(str))
-        for name in ("format", "precision", *Header._fields)
+        for name in ("format", *Header._fields)
         if graph.has_rt_info(["sightline", name])
     }
-    hints = {
-        "INFERENCE_PRECISION_HINT": text.get("precision", "f32"),
+    hints = {  # left to itself, OpenVINO takes bf16 where the processor has it
+        "INFERENCE_PRECISION_HINT": "bf16" if text.get("precision") == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = core.compile_model(graph, "CPU", hints)

@@ -36,6 +36,7 @@ from sightline.data.loader import Batch, Loader, eval_loader, train_loader
 from sightline.data.packed import Dataset, Splits
 from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
+from sightline.layers.winograd import LearningWinogradConv, take_winograd
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.optim import Ema, averaged, freeze, parts_of, set_lr, traceless
@@ -159,6 +160,8 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
         journal.say(weights.transfer(model, settings.weights).table())
     freeze(model, settings.freeze or 0)
     model.to(device)
+    if device.type == "cpu" and not (settings.bf16 or settings.compile):
+        take_winograd(model, LearningWinogradConv)
     optimizer = recipe.optimizer(model, lr=settings.lr)
     ema = Ema(model, settings.ema) if settings.ema else None
     if last.exists():

@@ -105,3 +105,11 @@ def test_the_padding_is_not_looked_at() -> None:
         picture[:, height:], picture[:, :, width:] = 9.0, 9.0
     clean, noisy = model(batch.images), model(batch.images._replace(pixels=spoilt))
     torch.testing.assert_close(clean.boxes, noisy.boxes)
+
+
+def test_pictures_without_a_single_region_are_answered() -> None:
+    case = CASES[-1]
+    model = case.build().eval()
+    batch = contracts.batch_of(case, model, *contracts.pictures())
+    none = batch.images._replace(regions=torch.zeros(2, 0, 4))
+    assert [len(scene.things) for scene in model.describe(model(none), batch.placements)] == [0, 0]

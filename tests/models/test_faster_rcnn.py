@@ -10,9 +10,7 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN as Torchvision
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from sightline.errors import SightlineError
 from sightline.models import create
-from sightline.models.faster_rcnn import PYRAMID_SIZES, sizes_of_levels
 from sightline.types import Images, Instances, Scene
 from sightline.weights.torchvision import read_torchvision
 
@@ -87,18 +85,6 @@ def test_losses_and_gradients_are_torchvisions(tmp_path: Path) -> None:
     for name, parameter in ours.named_parameters():
         apart = (parameter.grad - gradients[name]).norm() / gradients[name].norm()
         assert apart < 1e-5, name
-
-
-def test_five_levels_have_one_size_each_and_others_have_all() -> None:
-    assert sizes_of_levels(5) == PYRAMID_SIZES
-    assert sizes_of_levels(2) == ((32, 64, 128, 256, 512),) * 2
-    assert sizes_of_levels(2, [[8], [16]]) == [[8], [16]]
-
-
-@pytest.mark.parametrize("given", [[[8]], [[8], [16, 24]], [[8], [16], [32]]])
-def test_sizes_that_do_not_fit_the_levels(given: list) -> None:
-    with pytest.raises(SightlineError, match="the pyramid has 2 levels"):
-        sizes_of_levels(2, given)
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "faster_rcnn_v2"])

@@ -1,8 +1,16 @@
+import pytest
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from sightline.ops.anchors import anchor_grid, cell_anchors, point_grid
+from sightline.errors import SightlineError
+from sightline.ops.anchors import (
+    PYRAMID_SIZES,
+    anchor_grid,
+    cell_anchors,
+    point_grid,
+    sizes_of_levels,
+)
 from sightline.ops.boxes import area, to_cxcywh
 
 
@@ -43,3 +51,15 @@ def test_grid_equals_torchvision() -> None:
 
 def test_an_empty_map_has_no_anchors() -> None:
     assert anchor_grid(cell_anchors([8], [1]), (0, 5), (8, 8)).shape == (0, 4)
+
+
+def test_five_levels_have_one_size_each_and_others_have_all() -> None:
+    assert sizes_of_levels(5) == PYRAMID_SIZES
+    assert sizes_of_levels(2) == ((32, 64, 128, 256, 512),) * 2
+    assert sizes_of_levels(2, [[8], [16]]) == [[8], [16]]
+
+
+@pytest.mark.parametrize("given", [[[8]], [[8], [16, 24]], [[8], [16], [32]]])
+def test_sizes_that_do_not_fit_the_levels(given: list) -> None:
+    with pytest.raises(SightlineError, match="the pyramid has 2 levels"):
+        sizes_of_levels(2, given)

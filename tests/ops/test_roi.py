@@ -1,4 +1,5 @@
-"""RoIPool and RoIAlign against naive loops, torchvision's kernels and finite differences."""
+"""RoIPool, position-sensitive pooling and RoIAlign against naive loops, torchvision's kernels and
+finite differences."""
 
 import math
 
@@ -7,7 +8,7 @@ import torch
 from torchvision.ops import roi_align as kernel
 
 from sightline.ops.boxes import clip
-from sightline.ops.roi import assign_levels, roi_align, roi_pool
+from sightline.ops.roi import assign_levels, position_sensitive_pool, roi_align, roi_pool
 
 
 def naive_align(
@@ -178,6 +179,69 @@ def test_pool_by_hand() -> None:
     assert found.flatten().tolist() == [5, 6, 9, 10]
 
 
+def test_position_sensitive_pool_by_hand() -> None:
+    # Bin (i, j) reads channel 2 i + j, here a ramp of 4 x 4 cells plus 100 times that number. The
+    # box ends at the edge: rows {0, 1} and {2, 3}, columns {2} and {3}.
+    features = torch.arange(16.0).view(1, 1, 4, 4) + 100 * torch.arange(4.0).view(1, 4, 1, 1)
+    box = torch.tensor([[2.3, -0.4, 4.4, 9.0]])
+    found = position_sensitive_pool(features, box, torch.tensor([0]), 1, 2)
+    assert found.tolist() == [[[[(2 + 6) / 2, 105], [200 + (10 + 14) / 2, 300 + (11 + 15) / 2]]]]
+
+
+def naive_sensitive(
+    features: torch.Tensor, box: list[float], stride: int, size: int
+) -> torch.Tensor:
+    """One region of one map [C * S * S, H, W], a bin at a time."""
+    _, height, width = features.shape
+    limits = (width, height, width, height)
+    x1, y1, x2, y2 = (
+        math.floor(min(max(value / stride, 0), limit) + 0.5)
+        for value, limit in zip(box, limits, strict=True)
+    )
+    across, down = max(x2 - x1, 1), max(y2 - y1, 1)
+    pooled = torch.zeros(len(features), dtype=features.dtype)
+    for channel in range(len(features)):
+        row, column = channel % size**2 // size, channel % size
+        top, bottom = y1 + row * down // size, y1 + math.ceil((row + 1) * down / size)
+        left, right = x1 + column * across // size, x1 + math.ceil((column + 1) * across / size)
+        cells = features[channel, top:bottom, left:right]
+        pooled[channel] = cells.mean() if cells.numel() else 0
+    return pooled.view(-1, size, size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_position_sensitive_pool_equals_the_naive_loop(size: int) -> None:
+    features = torch.randn(2, 2 * size**2, 8, 10, dtype=torch.float64)
+    halves = [[2.0, 6, 10, 22], [40, 8, 40, 32], [36, 28, 40, 32]]
+    boxes = torch.tensor(BOXES + halves, dtype=torch.float64)
+    index = torch.arange(len(boxes)) % 2
+    found = position_sensitive_pool(features, boxes, index, 4, size)
+    for row, box in enumerate(boxes.tolist()):
+        torch.testing.assert_close(found[row], naive_sensitive(features[index[row]], box, 4, size))
+
+
+def test_gradients_of_position_sensitive_pool() -> None:
+    """For boxes at and beyond the last row and column too."""
+    features = torch.randn(2, 8, 5, 7, dtype=torch.float64, requires_grad=True)
+    boxes = torch.tensor([[0.0, 0, 28, 20], [9, 5, 60, 60], [-9, -9, 3, 11], [28, 20, 28, 20]])
+    index = torch.tensor([0, 1, 1, 0])
+
+    def pooled(features: torch.Tensor) -> torch.Tensor:
+        return position_sensitive_pool(features, boxes.double(), index, 4, 2)
+
+    assert torch.autograd.gradcheck(pooled, (features,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_position_sensitive_pool_in_half_precision(dtype: torch.dtype) -> None:
+    """Cells 3001 to 3003 hold 1, 2 and 3."""
+    features = (torch.arange(3200) % 8).to(dtype).view(1, 1, 1, 3200)
+    box = torch.tensor([[3000.8, 0, 3003.8, 1]])
+    found = position_sensitive_pool(features, box, torch.tensor([0]), 1, 1)
+    assert found.dtype == dtype
+    assert found.item() == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_pool_in_half_precision_snaps_boxes_as_they_are(dtype: torch.dtype) -> None:
     """3000.8 is cell 3001; the two types would make it 3008 and 3000."""
@@ -212,6 +276,7 @@ def test_no_regions_still_give_a_gradient(ratio: int) -> None:
     for pooled in (
         roi_align([features], *none, [4], 7, ratio),
         roi_pool(features, *none, 4, 7),
+        position_sensitive_pool(features.repeat(1, 49, 1, 1), *none, 4, 7),
     ):
         assert pooled.shape == (0, 4, 7, 7)
         features.grad = None

@@ -100,7 +100,9 @@ def open_branches(body: nn.Module) -> None:
     passes lags behind by it (docs/log.md).
     """
     for norm in body.modules():
-        if isinstance(norm, _BatchNorm) and norm.affine and not norm.weight.any():
+        if not isinstance(norm, _BatchNorm) or not norm.affine or norm.weight.is_meta:
+            continue
+        if not norm.weight.any():
             nn.init.ones_(norm.weight)
 
 

@@ -37,6 +37,8 @@ def evaluate(
     workers: int = 0,
     device: str | None = None,
     fast: bool = True,
+    bf16: Annotated[bool, Parameter(negative=())] = False,
+    compile: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Measure a model on labelled photos.
 
@@ -78,10 +80,15 @@ def evaluate(
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
     fast
         Fold the model's normalisation and lay it out for speed first; the answers stay.
+    bf16
+        Compute in bfloat16: much faster where the processor or GPU has it, less exact.
+    compile
+        Hand the model to torch.compile: minutes for the first photos, then faster on a GPU.
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
     from sightline.files import check_target, replacing
+    from sightline.runtime import open_model
 
     check(kind, ious)
     for path in filter(None, (out, coco_json, choose_scores)):
@@ -92,13 +99,11 @@ def evaluate(
         print(f"{data}, {split}: {len(dataset)} pictures")
     numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
     answered = answer(
-        model,
+        open_model(model, device, fast, bf16, compile),
         dataset,
         score=score,
         batch=batch,
         workers=workers,
-        device=device,
-        fast=fast,
         progress=sys.stderr.isatty(),
         trial=numbers,
     )

@@ -38,6 +38,8 @@ def predict(
     batch: int = 8,
     device: str | None = None,
     fast: bool = True,
+    bf16: Annotated[bool, Parameter(negative=())] = False,
+    compile: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Find things in photos and videos; draw them, or write them as JSON.
 
@@ -71,6 +73,10 @@ def predict(
         cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
     fast
         Fold the model's normalisation and lay it out for speed first; the answers stay.
+    bf16
+        Compute in bfloat16: much faster where the processor or GPU has it, less exact.
+    compile
+        Hand the model to torch.compile: minutes for the first photos, then faster on a GPU.
     """
     if not sources:
         raise SightlineError("give photos, videos, folders or globs to look at")
@@ -85,7 +91,7 @@ def predict(
         _check_apart(out, files)
     if coco_json is not None:
         check_target(coco_json)
-    loaded = open_model(model, device, fast)
+    loaded = open_model(model, device, fast, bf16, compile)
     classes = loaded.card.classes
     failures: list[str] = []
 

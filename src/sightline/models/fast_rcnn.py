@@ -106,7 +106,7 @@ class FastRCNN(nn.Module):
         return region_losses(self.box_head, self.heads, outputs.pyramid, proposals, targets)
 
     def select(self, outputs: Outputs, images: Images) -> Selected:
-        regions = given_regions(images)
+        regions = F.pad(given_regions(images), (0, 0, 0, 1))  # an empty slot where there is none
         return select_regions(
             self.box_head,
             self.heads,

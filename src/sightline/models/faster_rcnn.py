@@ -35,14 +35,16 @@ from sightline.models.fast_rcnn import (
     Selected,
     TwoLayers,
     describe_regions,
+    image_index,
     needs_of,
     region_losses,
     select_regions,
 )
 from sightline.ops import boxes as box_ops
-from sightline.ops.anchors import anchor_grid, cell_anchors
+from sightline.ops.anchors import anchor_grid, cell_anchors, sizes_of_levels
 from sightline.ops.losses import binary_cross_entropy_sum, smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
+from sightline.ops.pyramid import Cells, as_table, conv_at
 from sightline.ops.roi import roi_align
 from sightline.ops.suppress import EMPTY, Selection, suppress, take, top
 from sightline.preprocess import Preprocess
@@ -174,16 +176,35 @@ class RPN(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, pyramid: Pyramid) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness logits and deltas of each level."""
-        objectness, deltas = [], []
+        """Objectness logits and deltas of each level, for ``propose``: no gradient passes."""
+        answers = []
         for features in pyramid:
             for conv in self.convs:
                 features = F.relu(conv(features))
-            logits = _by_anchor(self.objectness(features), 2 if self.softmax else 1)
-            # P(object) of a two-way softmax is the sigmoid of the difference of its logits.
-            objectness.append(logits[..., -1] - logits[..., 0] if self.softmax else logits[..., 0])
-            deltas.append(_by_anchor(self.box_shift(features), 4))
-        return objectness, deltas
+            answers.append(self._read(features))
+        return [logits.detach() for logits, _ in answers], [d.detach() for _, d in answers]
+
+    def at(
+        self, pyramid: Pyramid, image_index: Int[Tensor, " S"], anchor: Int[Tensor, " S"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 4"]]:
+        """The same for single anchors, to learn from: the few cells that were sampled are computed
+        once more, so that they alone are gone through backwards."""
+        per_cell = self.box_shift.out_channels // 4
+        cells = Cells.of(pyramid)
+        table, rows = cells.table, cells.around(image_index, anchor // per_cell, len(self.convs))
+        for conv in self.convs:
+            weight, bias = conv.parameters()
+            hidden = F.relu(conv_at(table, rows, weight, bias))
+            table, rows = as_table(hidden, rows[:, 1:-1, 1:-1] < len(table) - 1)
+        logits, deltas = self._read(table[:-1, :, None, None])  # S maps of one cell
+        row = torch.arange(len(anchor), device=anchor.device)
+        return logits[row, anchor % per_cell], deltas[row, anchor % per_cell]
+
+    def _read(self, hidden: Float[Tensor, "B F H W"]) -> tuple[Tensor, Tensor]:
+        logits = _by_anchor(self.objectness(hidden), 2 if self.softmax else 1)
+        # P(object) of a two-way softmax is the sigmoid of the difference of its logits.
+        logit = logits[..., -1] - logits[..., 0] if self.softmax else logits[..., 0]
+        return logit, _by_anchor(self.box_shift(hidden), 4)
 
     def anchors(self, pyramid: Pyramid, images: Images) -> list[Float[Tensor, "_ 4"]]:
         height, width = images.pixels.shape[-2:]
@@ -208,10 +229,8 @@ class RPN(nn.Module):
         best of all levels (section 3.3; no gradient passes)."""
         boxes, scores, levels = [], [], []
         for level, grid in enumerate(anchors):
-            logits, index = top(
-                outputs.objectness[level].detach(), amount.candidates, empty=float("-inf")
-            )
-            deltas = take(outputs.deltas[level].detach(), index)
+            logits, index = top(outputs.objectness[level], amount.candidates, empty=float("-inf"))
+            deltas = take(outputs.deltas[level], index)
             boxes.append(box_ops.decode(deltas, grid[index]))
             scores.append(torch.where(logits.isneginf(), EMPTY, logits.sigmoid()))
             levels.append(torch.full_like(index, level))
@@ -229,21 +248,20 @@ class RPN(nn.Module):
     ) -> dict[str, Loss]:
         """Equation 1: log loss of objectness and smooth L1 of the shift over sampled anchors, both
         divided by their number."""
-        objectness, deltas = torch.cat(outputs.objectness, dim=1), torch.cat(outputs.deltas, dim=1)
-        logits, labels, shifts, goals = [], [], [], []
-        for number, scene in enumerate(targets):
+        sampled, labels, goals = [], [], []
+        for scene in targets:
             matches = self.match(anchors, scene)
             positive, negative = sample_balanced(
                 matches, self.samples, self.positive_share, scene.seed
             )
-            sampled = torch.cat([positive, negative])
-            logits.append(objectness[number, sampled])
-            labels.append(matches[sampled] >= 0)
-            shifts.append(deltas[number, positive])
+            sampled.append(torch.cat([positive, negative]))
+            labels.append(matches[sampled[-1]] >= 0)
             true = scene.things.boxes[matches[positive]]
             goals.append(box_ops.encode(true, anchors[positive]))
-        total, count = binary_cross_entropy_sum(torch.cat(logits), torch.cat(labels).long())
-        shift = smooth_l1(torch.cat(shifts), torch.cat(goals), beta=1 / 9).sum()
+        label = torch.cat(labels)
+        logits, deltas = self.at(outputs.pyramid, image_index(sampled), torch.cat(sampled))
+        total, count = binary_cross_entropy_sum(logits, label.long())
+        shift = smooth_l1(deltas[label], torch.cat(goals), beta=1 / 9).sum()
         return {"rpn_object": Loss(total, count), "rpn_box": Loss(shift, count)}
 
     def match(self, anchors: Float[Tensor, "A 4"], scene: Scene) -> Int[Tensor, " A"]:
@@ -262,30 +280,6 @@ class RPN(nn.Module):
 def _by_anchor(maps: Float[Tensor, "B KV H W"], values: int) -> Float[Tensor, "B A V"]:
     """The values of every anchor, cell by cell."""
     return maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
-
-
-PYRAMID_SIZES = ((32,), (64,), (128,), (256,), (512,))
-
-
-def sizes_of_levels(
-    levels: int, given: Sequence[Sequence[float]] | None = None
-) -> Sequence[Sequence[float]]:
-    """The given anchor sizes, or one a level for the usual five levels, and for any other pyramid
-    all five on every level.
-
-    Raises:
-        SightlineError: not as many lists as levels, or some longer than others.
-    """
-    if given is None:
-        all_sizes = tuple(size for (size,) in PYRAMID_SIZES)
-        return PYRAMID_SIZES if levels == len(PYRAMID_SIZES) else (all_sizes,) * levels
-    lists = [size for size in given if isinstance(size, Sequence)]
-    if len(lists) != len(given) or len(given) != levels or len({len(s) for s in lists}) != 1:
-        raise SightlineError(
-            f"anchor_sizes {given}: the pyramid has {levels} levels, each needs a list of sizes, "
-            "as many as the others"
-        )
-    return given
 
 
 def faster_rcnn(

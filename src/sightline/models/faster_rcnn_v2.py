@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from sightline.backbones import create_backbone
 from sightline.layers.fpn import FPN
 from sightline.models.fast_rcnn import BoxHead, Sampling
-from sightline.models.faster_rcnn import RPN, FasterRCNN, pool_pyramid, sizes_of_levels
+from sightline.models.faster_rcnn import RPN, FasterRCNN, pool_pyramid
+from sightline.ops.anchors import sizes_of_levels
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float
 

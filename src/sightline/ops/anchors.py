@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sightline.errors import SightlineError
 from sightline.shapes import Float
+
+PYRAMID_SIZES = ((32,), (64,), (128,), (256,), (512,))
 
 
 def cell_anchors(
@@ -50,3 +53,24 @@ def anchor_grid(
     """The K anchors of a cell repeated over a map: A = rows x columns x K, cell by cell."""
     points = point_grid(shape, stride, offset, cell.device)
     return (points.repeat(1, 2)[:, None] + cell).flatten(0, 1)
+
+
+def sizes_of_levels(
+    levels: int, given: Sequence[Sequence[float]] | None = None
+) -> Sequence[Sequence[float]]:
+    """The given anchor sizes, or one a level for the usual five levels, and for any other pyramid
+    all five on every level.
+
+    Raises:
+        SightlineError: not as many lists as levels, or some longer than others.
+    """
+    if given is None:
+        all_sizes = tuple(size for (size,) in PYRAMID_SIZES)
+        return PYRAMID_SIZES if levels == len(PYRAMID_SIZES) else (all_sizes,) * levels
+    lists = [size for size in given if isinstance(size, Sequence)]
+    if len(lists) != len(given) or len(given) != levels or len({len(s) for s in lists}) != 1:
+        raise SightlineError(
+            f"anchor_sizes {given}: the pyramid has {levels} levels, each needs a list of sizes, "
+            "as many as the others"
+        )
+    return given

@@ -1,4 +1,5 @@
-"""Fixed-size features of regions: RoIPool and RoIAlign, over one level or a pyramid.
+"""Fixed-size features of regions: RoIPool, position-sensitive pooling, and RoIAlign over one level
+or a pyramid.
 
 RoIAlign (Mask R-CNN, section 3) has two forms with equal values. *Gathered*: each sample is a
 weighted sum of four rows of the flattened, channels-last pyramid, and the samples of a bin are one
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.ops.boxes import area
+from sightline.ops.boxes import area, clip
 from sightline.shapes import Float, Int
 
 Pyramid = Sequence[Float[Tensor, "B C _ _"]]
@@ -49,6 +50,29 @@ def roi_pool(
     return pooled.to(features.dtype)
 
 
+def position_sensitive_pool(
+    features: Float[Tensor, "B SSC H W"],
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int[Tensor, " R"],
+    stride: int,
+    size: int,
+) -> Float[Tensor, "R C S S"]:
+    """Position-sensitive RoI pooling (R-FCN, section 2, equation 1): the box, cut off at the edge
+    of the map and snapped to whole cells, in S x S bins of whole cells; bin (i, j) is the mean of
+    its own channel (c * S + i) * S + j; 0 for a bin without cells. Half precision is pooled in
+    float32.
+
+    The kernel never reads the last row and column, yet its gradient does: it is given one of each
+    more.
+    """
+    from torchvision.ops import ps_roi_pool as kernel
+
+    exact = _exact(features)
+    edge = torch.stack([boxes.new_full((), side * stride) for side in features.shape[-2:]])
+    indexed = _with_index(clip(boxes, edge), image_index, exact)
+    return kernel(F.pad(exact, (0, 1, 0, 1)), indexed, size, 1 / stride).to(features.dtype)
+
+
 def roi_align(
     pyramid: Pyramid,
     boxes: Float[Tensor, "R 4"],
@@ -70,20 +94,37 @@ def roi_align(
     levels = boxes.new_zeros(boxes.shape[0], dtype=torch.long)
     if len(pyramid) > 1:
         levels = assign_levels(boxes.detach(), strides)
-    on_kernel = pyramid[0].device.type != "cpu" or torch.compiler.is_exporting()
+    task = _Task(pyramid, boxes, image_index, levels, strides, size, sampling_ratio, aligned)
+    in_graph = torch.compiler.is_exporting() or pyramid[0].is_meta  # where no shape may be data
+    on_kernel = pyramid[0].device.type != "cpu" or in_graph
     if on_kernel and reduce == "mean" and not boxes.requires_grad:
-        in_graph = torch.compiler.is_exporting() and len(pyramid) > 1
-        pool = _on_canvas if in_graph else _compiled
-        exact = [_exact(features) for features in pyramid]
-        pooled = pool(exact, boxes, image_index, levels, strides, size, sampling_ratio, aligned)
+        exact = task._replace(pyramid=[_exact(features) for features in pyramid])
+        pooled = _on_canvas(exact) if in_graph and len(pyramid) > 1 else _compiled(exact)
         return pooled.to(pyramid[0].dtype)
-    regions = _Regions.place(pyramid, boxes, image_index, levels, strides, size, aligned)
+    regions = _Regions.place(task)
     if sampling_ratio > 0:
         index, weight = regions.even_samples(sampling_ratio)
         pooled = _gather_even(regions.flat, index, weight, reduce)
     else:
         pooled = _gather_ragged(regions, reduce)
     return pooled.unflatten(0, (boxes.shape[0], size, size)).permute(0, 3, 1, 2)
+
+
+class _Task(NamedTuple):
+    """What ``roi_align`` was asked for, and the level of each box."""
+
+    pyramid: Pyramid
+    boxes: Float[Tensor, "R 4"]
+    image_index: Int[Tensor, " R"]
+    levels: Int[Tensor, " R"]
+    strides: Sequence[int]
+    size: int
+    ratio: int
+    aligned: bool
+
+    def on_level(self) -> Float[Tensor, "R 4"]:
+        """The boxes in cells of their level."""
+        return self.boxes / self.boxes.new_tensor(self.strides)[self.levels, None]
 
 
 def _exact(features: Tensor) -> Tensor:
@@ -96,40 +137,23 @@ def _with_index(boxes: Tensor, image_index: Tensor, features: Tensor) -> Tensor:
     return torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1).to(features.dtype)
 
 
-def _compiled(
-    pyramid: Pyramid,
-    boxes: Tensor,
-    image_index: Tensor,
-    levels: Tensor,
-    strides: Sequence[int],
-    size: int,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
+def _compiled(task: _Task) -> Tensor:
     """The kernel on each level with the boxes of that level."""
     from torchvision.ops import roi_align as kernel
 
-    indexed = _with_index(boxes, image_index, pyramid[0])
+    pyramid, how = task.pyramid, (task.ratio, task.aligned)
+    indexed = _with_index(task.boxes, task.image_index, pyramid[0])
     if len(pyramid) == 1:
-        return kernel(pyramid[0], indexed, size, 1 / strides[0], sampling_ratio, aligned)
-    pooled = pyramid[0].new_zeros(len(boxes), pyramid[0].shape[1], size, size)
-    for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
-        rows = (levels == level).nonzero().flatten()
-        here = kernel(features, indexed[rows], size, 1 / stride, sampling_ratio, aligned)
+        return kernel(pyramid[0], indexed, task.size, 1 / task.strides[0], *how)
+    pooled = pyramid[0].new_zeros(len(indexed), pyramid[0].shape[1], task.size, task.size)
+    for level, (features, stride) in enumerate(zip(pyramid, task.strides, strict=True)):
+        rows = (task.levels == level).nonzero().flatten()
+        here = kernel(features, indexed[rows], task.size, 1 / stride, *how)
         pooled = pooled.index_copy(0, rows, here)
     return pooled
 
 
-def _on_canvas(
-    pyramid: Pyramid,
-    boxes: Tensor,
-    image_index: Tensor,
-    levels: Tensor,
-    strides: Sequence[int],
-    size: int,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
+def _on_canvas(task: _Task) -> Tensor:
     """All levels below one another on one canvas, one call of the kernel: no shape is data. For
     boxes within the picture, as those of every model are.
 
@@ -139,26 +163,20 @@ def _on_canvas(
     """
     from torchvision.ops import roi_align as kernel
 
-    width = max(features.shape[-1] for features in pyramid) + 3
-    canvas = torch.cat([_bordered(features, width) for features in pyramid], dim=2)
+    pyramid, levels, size = task.pyramid, task.levels, task.size
     heights = [features.shape[-2] for features in pyramid]
-    tops = [1 + 3 * level + sum(heights[:level]) for level in range(len(pyramid))]
-    stride = boxes.new_tensor(strides)[levels, None]
-    origin = torch.stack([torch.ones_like(stride[:, 0]), _at(tops, levels, boxes)], dim=1)
-    on_level = boxes / stride
-    pooled = kernel(
-        canvas,
-        _with_index(on_level + origin.repeat(1, 2), image_index, canvas),
-        size,
-        1.0,
-        sampling_ratio,
-        aligned,
-    )
-    if aligned:
-        return pooled
     widths = [features.shape[-1] for features in pyramid]
-    inside_x = _share_inside(on_level[:, 0::2], _at(widths, levels, boxes), size, sampling_ratio)
-    inside_y = _share_inside(on_level[:, 1::2], _at(heights, levels, boxes), size, sampling_ratio)
+    canvas = torch.cat([_bordered(features, max(widths) + 3) for features in pyramid], dim=2)
+    tops = [1 + 3 * level + sum(heights[:level]) for level in range(len(pyramid))]
+    boxes = task.on_level()
+    top = _at(tops, levels, boxes)
+    origin = torch.stack([torch.ones_like(top), top], dim=1).repeat(1, 2)
+    indexed = _with_index(boxes + origin, task.image_index, canvas)
+    pooled = kernel(canvas, indexed, size, 1.0, task.ratio, task.aligned)
+    if task.aligned:
+        return pooled
+    inside_x = _share_inside(boxes[:, 0::2], _at(widths, levels, boxes), size, task.ratio)
+    inside_y = _share_inside(boxes[:, 1::2], _at(heights, levels, boxes), size, task.ratio)
     return pooled * inside_y[:, None, :, None] * inside_x[:, None, None, :]
 
 
@@ -224,36 +242,27 @@ class _Regions(NamedTuple):
     size: int
 
     @classmethod
-    def place(
-        cls,
-        pyramid: Pyramid,
-        boxes: Tensor,
-        image_index: Tensor,
-        levels: Tensor,
-        strides: Sequence[int],
-        size: int,
-        aligned: bool,
-    ) -> "_Regions":
+    def place(cls, task: _Task) -> "_Regions":
+        pyramid, levels = task.pyramid, task.levels
         batch, channels = pyramid[0].shape[:2]
         flat = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, channels) for f in pyramid])
         # Tensor by tensor: a list of numbers would fix the sizes that a graph leaves open.
-        sides = [boxes.new_full((), n, dtype=torch.long) for f in pyramid for n in f.shape[-2:]]
+        sides = [levels.new_full((), n) for f in pyramid for n in f.shape[-2:]]
         shapes = torch.stack(sides).view(-1, 2)
         per_picture = shapes.prod(dim=1)
         first = (per_picture * batch).cumsum(0) - per_picture * batch
-        if boxes.dtype != torch.float64:
-            boxes = boxes.float()
-        corners = boxes / boxes.new_tensor(strides)[levels, None] - (0.5 if aligned else 0.0)
+        exact = task._replace(boxes=_exact(task.boxes))
+        corners = exact.on_level() - (0.5 if task.aligned else 0.0)
         extent = corners[:, 2:] - corners[:, :2]
-        if not aligned:
+        if not task.aligned:
             extent = extent.clamp(min=1)
         return cls(
             flat=flat,
             start=corners[:, :2].flip(1),
-            bin=extent.flip(1) / size,
-            base=first[levels] + image_index * per_picture[levels],
+            bin=extent.flip(1) / task.size,
+            base=first[levels] + task.image_index * per_picture[levels],
             cells=shapes[levels],
-            size=size,
+            size=task.size,
         )
 
     def even_samples(self, ratio: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,65 @@
+"""Wide 3x3 convolutions of a model in Winograd's form (``ops/winograd.py``), for a CPU."""
+
+import torch
+from torch import Tensor, nn
+
+from sightline.ops.winograd import learning_conv3x3, transform_weights, winograd_conv3x3
+from sightline.shapes import Float
+
+
+class LearningWinogradConv(nn.Conv2d):
+    """Learns: it holds the very parameters of the convolution whose place it takes."""
+
+    wide = 64  # channels from which it pays; measured in docs/log.md
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, 3, padding=1, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        self.train(conv.training)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        return learning_conv3x3(x, self.weight, self.bias)
+
+
+class FixedWinogradConv(nn.Module):
+    """Predicts: its weights are transformed once."""
+
+    wide = 128
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        weight = conv.weight.detach()
+        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        self.register_buffer("weights", transform_weights(weight.double()).to(weight.dtype))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        return winograd_conv3x3(x, self.weights, self.bias)
+
+
+def take_winograd(
+    model: nn.Module, form: type[LearningWinogradConv] | type[FixedWinogradConv]
+) -> None:
+    """Put ``form`` in the place of every plain float32 convolution of 3x3 with stride 1 that is
+    wide enough for it on either side."""
+    for conv in list(model.modules()):
+        if type(conv) is nn.Conv2d and _suits(conv, form.wide):
+            replace_module(model, conv, form(conv))
+
+
+def _suits(conv: nn.Conv2d, wide: int) -> bool:
+    usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+    plain = usual == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.padding_mode == "zeros"
+    enough = min(conv.in_channels, conv.out_channels) >= wide
+    return plain and enough and conv.weight.dtype == torch.float32
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Under every name it has."""
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new

@@ -1,0 +1,64 @@
+"""Which convolutions take Winograd's form, and that they stay what they were."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.layers.winograd import FixedWinogradConv, LearningWinogradConv, take_winograd
+
+FORMS = [FixedWinogradConv, LearningWinogradConv]
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for form in FORMS:
+        monkeypatch.setattr(form, "wide", 16)
+
+
+def convolutions() -> nn.Sequential:
+    """Two that suit, and one for each reason not to."""
+
+    class OfItsOwnKind(nn.Conv2d):
+        pass
+
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 3, padding=1, bias=False),
+        nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+        nn.Conv2d(16, 16, 3, padding=1, groups=2),
+        nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+        OfItsOwnKind(16, 16, 3, padding=1),
+        nn.Conv2d(16, 8, 3, padding=1),
+        nn.Conv2d(8, 16, 1),
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_wide_plain_convolutions_of_three_by_three_take_it(form: Any) -> None:
+    model, x = convolutions(), torch.randn(1, 16, 9, 10)
+    with torch.no_grad():
+        before = model(x)
+        take_winograd(model, form)
+        torch.testing.assert_close(before, model(x), rtol=1e-4, atol=1e-5)
+    assert [isinstance(module, form) for module in model] == [True] * 2 + [False] * 6
+
+
+def test_the_parameters_are_the_same_under_the_same_names() -> None:
+    model = convolutions().eval()
+    before = dict(model.named_parameters())
+    take_winograd(model, LearningWinogradConv)
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_shared_convolution_stays_shared() -> None:
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    model = nn.ModuleDict({"one": conv, "two": conv})
+    take_winograd(model, LearningWinogradConv)
+    assert isinstance(model["one"], LearningWinogradConv)
+    assert model["one"] is model["two"]
