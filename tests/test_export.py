@@ -17,7 +17,7 @@ from sightline import SightlineError, create, evaluate, export, predict, save
 from sightline.cli import main
 from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.folder import write_toybox
-from sightline.export import SUFFIXES, Agreement, agree, compare
+from sightline.export import NOTHING, SUFFIXES, Agreement, agree, compare
 from sightline.ops.suppress import EMPTY, Detections
 from sightline.quantize import quantize
 from sightline.runtime import Exported, Header, open_model
