@@ -210,6 +210,8 @@ def test_how_a_checkpoint_computes_is_chosen_and_an_exported_file_s_is_not(
     assert "leave out no-fast" in capsys.readouterr().err
     assert main(["predict", str(folder / "model.onnx"), photo, "--compile"]) == 2
     assert "settled when it was exported" in capsys.readouterr().err
+    assert main(["predict", str(folder / "model.onnx"), photo, "--device", "cuda"]) == 2
+    assert "run on the CPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])

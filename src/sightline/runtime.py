@@ -45,14 +45,16 @@ def open_model(
         bf16, compile: and that in bfloat16, and compiled (``sightline.fuse``).
 
     Raises:
-        SightlineError: no such file, name or device, a package that is needed is missing, or bf16
-            or compile is asked of an exported file or without ``fast``.
+        SightlineError: no such file, name or device, a package that is needed is missing, or an
+            exported file is asked for a GPU, bf16 or compile, or these without ``fast``.
     """
     if (bf16 or compile) and not fast:
         raise SightlineError("bf16 and compile are ways to be fast: leave out no-fast")
     if isinstance(model, str | Path) and Path(model).suffix.lower() in SUFFIXES:
         if bf16 or compile:
             raise SightlineError(f"{model}: how it computes was settled when it was exported")
+        if device is not None and not str(device).startswith("cpu"):
+            raise SightlineError(f"{model}: an exported file is run on the CPU, not on {device}")
         return Exported.open(Path(model))
     of_checkpoint = isinstance(model, str | Path)
     if of_checkpoint:
