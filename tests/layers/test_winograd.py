@@ -15,6 +15,7 @@ FORMS = [FixedWinogradConv, LearningWinogradConv]
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     for form in FORMS:
         monkeypatch.setattr(form, "wide", 16)
+    monkeypatch.setattr(LearningWinogradConv, "many", 9)
 
 
 def convolutions() -> nn.Sequential:
@@ -62,3 +63,13 @@ def test_a_shared_convolution_stays_shared() -> None:
     take_winograd(model, LearningWinogradConv)
     assert isinstance(model["one"], LearningWinogradConv)
     assert model["one"] is model["two"]
+
+
+def test_few_tiles_are_learnt_from_directly() -> None:
+    """3 x 2 tiles of 4 x 4: the direct convolution, to the bit; 3 x 3: Winograd's."""
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    learning = LearningWinogradConv(conv)
+    few, many = torch.randn(1, 16, 9, 8), torch.randn(1, 16, 9, 9)
+    assert torch.equal(learning(few), conv(few))
+    assert not torch.equal(learning(many), conv(many))
+    torch.testing.assert_close(learning(many), conv(many), rtol=1e-4, atol=1e-5)

@@ -1,5 +1,7 @@
 """Wide 3x3 convolutions of a model in Winograd's form (``ops/winograd.py``), for a CPU."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,9 @@ from sightline.shapes import Float
 class LearningWinogradConv(nn.Conv2d):
     """Learns: it holds the very parameters of the convolution whose place it takes."""
 
-    wide = 64  # channels from which it pays; measured in docs/log.md
+    # Channels and tiles of 4 x 4 from which it pays, since the weights are transformed at every
+    # step, however small the maps; measured in docs/log.md.
+    wide, many = 64, 200
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.in_channels, conv.out_channels, 3, padding=1, device="meta")
@@ -18,6 +22,9 @@ class LearningWinogradConv(nn.Conv2d):
         self.train(conv.training)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        batch, _, height, width = x.shape
+        if batch * math.ceil(height / 4) * math.ceil(width / 4) < self.many:
+            return super().forward(x)
         return learning_conv3x3(x, self.weight, self.bias)
 
 
