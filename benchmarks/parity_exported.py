@@ -34,8 +34,9 @@ RELATIVE = 1e-4
 Answer = Callable[[Images], Any]
 
 
-def exported(model: Any, photos: list[Tensor], file: Path) -> Answer:
-    program = to_graph(model, model.preprocess(photos[:2])[0]).module(check_guards=False)
+def exported(model: Any, paths: list[Path], file: Path) -> Answer:
+    photos = [read_image(path) for path in paths[:2]]
+    program = to_graph(model, model.preprocess(photos)[0]).module(check_guards=False)
 
     def answer(images: Images) -> Any:
         return program(pixels=images.pixels, sizes=images.sizes)
@@ -43,19 +44,19 @@ def exported(model: Any, photos: list[Tensor], file: Path) -> Answer:
     return answer
 
 
-def written(to: Any, model: Any, photos: list[Tensor], file: Path) -> Answer:
+def written(to: Any, model: Any, paths: list[Path], file: Path) -> Answer:
     path = file.with_suffix(".onnx" if to == "onnx" else ".xml")
-    export(model, path, to, photos[:1])
+    export(model, path, to, paths[:1])
     answer: Answer = Exported.open(path)
     return answer
 
 
-def fused(model: Any, photos: list[Tensor], file: Path, compile: bool = False) -> Answer:
+def fused(model: Any, paths: list[Path], file: Path, compile: bool = False) -> Answer:
     answer: Answer = fuse(model, compile=compile)
     return answer
 
 
-FORMS: dict[str, Callable[[Any, list[Tensor], Path], Answer]] = {
+FORMS: dict[str, Callable[[Any, list[Path], Path], Answer]] = {
     "export": exported,
     "onnx": partial(written, "onnx"),
     "openvino": partial(written, "openvino"),
@@ -77,7 +78,7 @@ def main() -> int:
         torch.save(random_twin(options.name, photos[:3]).state_dict(), file)
         model = weights.load(file)
         return report(
-            model, {form: FORMS[form](model, photos, file) for form in options.forms}, photos[3:]
+            model, {form: FORMS[form](model, paths, file) for form in options.forms}, photos[3:]
         )
 
 
