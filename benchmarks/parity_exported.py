@@ -23,8 +23,9 @@ from torch import Tensor
 
 from benchmarks.parity_torchvision import random_twin
 from sightline import weights
+from sightline.agreement import NOTHING, agree
 from sightline.data.images import read_image
-from sightline.export import NOTHING, agree, export, to_graph
+from sightline.export import export, to_graph
 from sightline.fuse import fuse
 from sightline.runtime import Exported
 from sightline.types import Images

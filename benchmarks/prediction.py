@@ -33,8 +33,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.parity_torchvision import random_twin
 from sightline import weights
+from sightline.agreement import NOTHING, Agreement, agree
 from sightline.data.images import read_image
-from sightline.export import NOTHING, Agreement, agree, export
+from sightline.export import export
 from sightline.fuse import fuse
 from sightline.ops.suppress import EMPTY, Detections
 from sightline.predict import find_things

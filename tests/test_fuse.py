@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline import create, fuse, save
+from sightline.agreement import agree
 from sightline.backbones import create_backbone
 from sightline.errors import SightlineError
-from sightline.export import agree
 from sightline.fuse import fold_norms
 from sightline.layers.norm import FrozenBatchNorm
 from sightline.types import Images

@@ -10,7 +10,6 @@ an empty slot) and ``labels`` [B, D].
 
 import copy
 import json
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,9 +21,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils import _pytree as pytree
 
 from sightline import weights
+from sightline.agreement import NOTHING, Agreement, agree
 from sightline.data.folder import open_dataset
 from sightline.data.images import read_image
 from sightline.data.packed import Dataset, Splits
@@ -34,7 +33,6 @@ from sightline.errors import SightlineError
 from sightline.evaluate import check, evaluate
 from sightline.files import replacing
 from sightline.fuse import fold_norms
-from sightline.ops.suppress import EMPTY
 from sightline.quantize import Cost, quantize
 from sightline.runtime import Exported, Header, Precision
 from sightline.shapes import Float, UInt8
@@ -45,40 +43,9 @@ Target = Literal["onnx", "openvino"]
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}  # the name's first
 
 _OPSET = 20
-_PIXELS, _SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
-_UNMATCHED = 0.03  # share of detections: near ties that flip in the suppression
-_RELATIVE = 1e-4  # of the largest value, for whatever else is answered
 _SHOWN = 4  # pictures compared, if they are taken from labelled ones; and in one batch
 _NAMED = 16  # pictures compared, if they are named, at most
 _SEEN = 64  # pictures on which the ranges of values are seen, at most
-
-
-class Agreement(NamedTuple):
-    """How the answers of two forms of one model compare."""
-
-    matched: int  # detections with a partner of their class within the tolerances
-    unmatched: int  # those without, on either side
-    pixels: float  # largest distance of a coordinate
-    score: float  # largest distance of a score
-    relative: float  # of all other answers, to their largest value
-
-    def __add__(self, other: "Agreement") -> "Agreement":  # type: ignore[override]
-        counts = (self.matched + other.matched, self.unmatched + other.unmatched)
-        return Agreement(*counts, *map(max, self[2:], other[2:]))  # none of them is NaN
-
-    @property
-    def holds(self) -> bool:
-        few = self.unmatched <= _UNMATCHED * (2 * self.matched + self.unmatched)
-        return few and self.relative <= _RELATIVE
-
-    def __str__(self) -> str:
-        return (
-            f"{self.matched} detections equal ({self.pixels:.1e} px, {self.score:.1e} in score), "
-            f"{self.unmatched} without a partner; other answers to {self.relative:.1e}"
-        )
-
-
-NOTHING = Agreement(0, 0, 0.0, 0.0, 0.0)
 
 
 class Report(NamedTuple):
@@ -142,15 +109,7 @@ def export(
         write_onnx(_folded(model), example, header, graph)
         exact = form = _in_form(to, graph, header)
         agreement = compare(model, Exported.open(exact), given.compared, regions)
-        if not agreement.holds:
-            raise SightlineError(
-                f"{path} was not written: its answers are not the model's ({agreement})"
-            )
-        if agreement == NOTHING:
-            raise SightlineError(
-                f"{path} was not written: the model finds nothing on the photos, so that nothing "
-                "was compared; name photos of what it knows"
-            )
+        _accept(path, agreement)
         header = header._replace(precision=precision)
         if precision == "bf16":
             form = _in_form(to, graph, header)
@@ -162,6 +121,21 @@ def export(
         for suffix in SUFFIXES[to]:
             form.with_suffix(suffix).replace(folder / f"done{suffix}")
     return Report(agreement, cost)
+
+
+def _accept(path: Path, agreement: Agreement) -> None:
+    """Raises:
+    SightlineError: answers differ, or there was none to compare.
+    """
+    if not agreement.holds:
+        raise SightlineError(
+            f"{path} was not written: its answers are not the model's ({agreement})"
+        )
+    if agreement == NOTHING:
+        raise SightlineError(
+            f"{path} was not written: the model finds nothing on the photos, so that nothing was "
+            "compared; name photos of what it knows"
+        )
 
 
 def _check(path: Path, to: Target, precision: Precision) -> None:
@@ -307,67 +281,6 @@ def _batch(
         return images
     placed = [place.boxes(regions[row]) for place, row in zip(placements, rows, strict=True)]
     return images._replace(regions=pad_sequence(placed, batch_first=True))
-
-
-def agree(ours: Any, theirs: Any) -> Agreement:
-    """Detections are paired; whatever else is answered about them is compared pair by pair."""
-    if not hasattr(ours, "scores"):
-        pairs = zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True)
-        return Agreement(0, 0, 0.0, 0.0, max(_relative(a, b) for a, b in pairs))
-    total = NOTHING
-    for row in range(len(ours.scores)):
-        one, two = (pytree.tree_map(lambda v: v[row], given) for given in (ours, theirs))  # noqa: B023
-        total += _agree_on_one(one, two)
-    return total
-
-
-def _agree_on_one(ours: Any, theirs: Any) -> Agreement:
-    mine, partner = _pairs(ours, theirs)
-    filled = int((ours.scores > EMPTY).sum() + (theirs.scores > EMPTY).sum())
-    if len(mine) == 0:
-        return Agreement(0, filled, 0.0, 0.0, 0.0)
-    skip = ("boxes", "scores", "labels")
-    rest = [
-        _relative(a[mine], b[partner])
-        for name in ours._fields
-        if name not in skip
-        for a, b in zip(
-            pytree.tree_leaves(getattr(ours, name)),
-            pytree.tree_leaves(getattr(theirs, name)),
-            strict=True,
-        )
-    ]
-    return Agreement(
-        len(mine),
-        filled - 2 * len(mine),
-        (ours.boxes[mine] - theirs.boxes[partner]).abs().max().item(),
-        (ours.scores[mine] - theirs.scores[partner]).abs().max().item(),
-        max(rest, default=0.0),
-    )
-
-
-def _pairs(ours: Any, theirs: Any) -> tuple[list[int], list[int]]:
-    """Slots of the one and of the other that say the same, each used once, best first."""
-    near = (ours.boxes[:, None] - theirs.boxes).abs().amax(-1) <= _PIXELS
-    near &= (ours.scores[:, None] - theirs.scores).abs() <= _SCORE
-    near &= ours.labels[:, None] == theirs.labels
-    near &= (ours.scores > EMPTY)[:, None] & (theirs.scores > EMPTY)
-    mine, partner = [], []
-    for slot in range(len(near)):
-        candidates = near[slot].nonzero().flatten().tolist()
-        free = next((c for c in candidates if c not in partner), None)
-        if free is not None:
-            mine.append(slot)
-            partner.append(free)
-    return mine, partner
-
-
-def _relative(ours: Tensor, theirs: Tensor) -> float:
-    """Infinite where either is not finite."""
-    if ours.numel() == 0:
-        return 0.0
-    share = (ours - theirs).abs().max().item() / max(ours.abs().max().item(), 1e-6)
-    return share if math.isfinite(share) else math.inf
 
 
 class _Given(NamedTuple):

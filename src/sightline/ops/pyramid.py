@@ -17,31 +17,33 @@ class Cells(NamedTuple):
 
     table: Float[Tensor, "cells+1 C"]  # the last row is zero: what lies beyond the maps
     shapes: Int[Tensor, "L 2"]  # height, width of each level
+    per_picture: Int[Tensor, " L"]  # cells of one picture
     first: Int[Tensor, " L"]  # where each level begins
 
     @classmethod
     def of(cls, pyramid: Pyramid) -> "Cells":
         batch, channels = pyramid[0].shape[:2]
         levels = [level.permute(0, 2, 3, 1).reshape(-1, channels) for level in pyramid]
-        device = pyramid[0].device
-        shapes = torch.tensor([level.shape[-2:] for level in pyramid], device=device)
-        ends = batch * shapes.prod(dim=1).cumsum(0)
+        # Tensor by tensor: a list of numbers would fix the sizes that a graph leaves open.
+        numbers = torch.zeros((), dtype=torch.long, device=pyramid[0].device)
+        sides = [numbers.new_full((), side) for level in pyramid for side in level.shape[-2:]]
+        shapes = torch.stack(sides).view(-1, 2)
+        per_picture = shapes.prod(dim=1)
         table = torch.cat([*levels, levels[0].new_zeros(1, channels)])
-        return cls(table, shapes, ends - batch * shapes.prod(dim=1))
+        return cls(table, shapes, per_picture, batch * (per_picture.cumsum(0) - per_picture))
 
     def around(
         self, image_index: Int[Tensor, " S"], cell: Int[Tensor, " S"], reach: int
     ) -> Int[Tensor, "S N N"]:
         """The rows of the N x N cells, N = 2 reach + 1, around single cells, each counted level by
         level in its picture."""
-        per_picture = self.shapes.prod(dim=1)
-        ends = per_picture.cumsum(0)
+        ends = self.per_picture.cumsum(0)
         level = torch.bucketize(cell, ends, right=True)
         height, width = (side[:, None, None] for side in self.shapes[level].unbind(1))
-        within = (cell - (ends - per_picture)[level])[:, None, None]
+        within = (cell - (ends - self.per_picture)[level])[:, None, None]
         shift = torch.arange(-reach, reach + 1, device=cell.device)
         y, x = within // width + shift[:, None], within % width + shift
-        start = self.first[level] + image_index * per_picture[level]
+        start = self.first[level] + image_index * self.per_picture[level]
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         return torch.where(inside, start[:, None, None] + y * width + x, len(self.table) - 1)
 

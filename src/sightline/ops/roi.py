@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.ops.boxes import area, clip
+from sightline.ops.pyramid import Cells, Pyramid
 from sightline.shapes import Float, Int
-
-Pyramid = Sequence[Float[Tensor, "B C _ _"]]
 
 
 def assign_levels(
@@ -243,25 +242,18 @@ class _Regions(NamedTuple):
 
     @classmethod
     def place(cls, task: _Task) -> "_Regions":
-        pyramid, levels = task.pyramid, task.levels
-        batch, channels = pyramid[0].shape[:2]
-        flat = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, channels) for f in pyramid])
-        # Tensor by tensor: a list of numbers would fix the sizes that a graph leaves open.
-        sides = [levels.new_full((), n) for f in pyramid for n in f.shape[-2:]]
-        shapes = torch.stack(sides).view(-1, 2)
-        per_picture = shapes.prod(dim=1)
-        first = (per_picture * batch).cumsum(0) - per_picture * batch
+        cells, levels = Cells.of(task.pyramid), task.levels
         exact = task._replace(boxes=_exact(task.boxes))
         corners = exact.on_level() - (0.5 if task.aligned else 0.0)
         extent = corners[:, 2:] - corners[:, :2]
         if not task.aligned:
             extent = extent.clamp(min=1)
         return cls(
-            flat=flat,
+            flat=cells.table,
             start=corners[:, :2].flip(1),
             bin=extent.flip(1) / task.size,
-            base=first[levels] + task.image_index * per_picture[levels],
-            cells=shapes[levels],
+            base=cells.first[levels] + task.image_index * cells.per_picture[levels],
+            cells=cells.shapes[levels],
             size=task.size,
         )
 
