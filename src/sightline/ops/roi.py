@@ -94,10 +94,11 @@ def roi_align(
     if len(pyramid) > 1:
         levels = assign_levels(boxes.detach(), strides)
     task = _Task(pyramid, boxes, image_index, levels, strides, size, sampling_ratio, aligned)
-    in_graph = torch.compiler.is_exporting() or pyramid[0].is_meta  # where no shape may be data
-    on_kernel = pyramid[0].device.type != "cpu" or in_graph
+    shapes_only = pyramid[0].is_meta
+    on_kernel = pyramid[0].device.type != "cpu" or torch.compiler.is_exporting() or shapes_only
     if on_kernel and reduce == "mean" and not boxes.requires_grad:
         exact = task._replace(pyramid=[_exact(features) for features in pyramid])
+        in_graph = torch.compiler.is_compiling() or shapes_only  # where no shape may be data
         pooled = _on_canvas(exact) if in_graph and len(pyramid) > 1 else _compiled(exact)
         return pooled.to(pyramid[0].dtype)
     regions = _Regions.place(task)
