@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sightline.cli.computing import AS_USUAL, Computing
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
@@ -33,12 +34,8 @@ def evaluate(
     out: Path | None = None,
     coco_json: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
-    batch: int = 8,
     workers: int = 0,
-    device: str | None = None,
-    fast: bool = True,
-    bf16: Annotated[bool, Parameter(negative=())] = False,
-    compile: Annotated[bool, Parameter(negative=())] = False,
+    computing: Computing = AS_USUAL,
 ) -> None:
     """Measure a model on labelled photos.
 
@@ -72,23 +69,12 @@ def evaluate(
         File for what was found in COCO's results format, with the data's own ids.
     json
         Print the numbers as one JSON document on stdout, and nothing else.
-    batch
-        Photos that go through the model together.
     workers
         Processes that decode photos; 0 decodes in this one.
-    device
-        cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
-    fast
-        Fold the model's normalisation and lay it out for speed first; the answers stay.
-    bf16
-        Compute in bfloat16: much faster where the processor or GPU has it, less exact.
-    compile
-        Hand the model to torch.compile: minutes for the first photos, then faster on a GPU.
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
     from sightline.files import check_target, replacing
-    from sightline.runtime import open_model
 
     check(kind, ious)
     for path in filter(None, (out, coco_json, choose_scores)):
@@ -99,10 +85,10 @@ def evaluate(
         print(f"{data}, {split}: {len(dataset)} pictures")
     numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
     answered = answer(
-        open_model(model, device, fast, bf16, compile),
+        computing.open(model),
         dataset,
         score=score,
-        batch=batch,
+        batch=computing.batch,
         workers=workers,
         progress=sys.stderr.isatty(),
         trial=numbers,

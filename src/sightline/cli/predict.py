@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
 
+from sightline.cli.computing import AS_USUAL, Computing
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
@@ -35,11 +36,7 @@ def predict(
     out: Path | None = None,
     coco_json: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
-    batch: int = 8,
-    device: str | None = None,
-    fast: bool = True,
-    bf16: Annotated[bool, Parameter(negative=())] = False,
-    compile: Annotated[bool, Parameter(negative=())] = False,
+    computing: Computing = AS_USUAL,
 ) -> None:
     """Find things in photos and videos; draw them, or write them as JSON.
 
@@ -67,23 +64,12 @@ def predict(
         photo's name, or else the name; that of a frame is name:frame.
     json
         Print one JSON document on stdout, and nothing else.
-    batch
-        Photos of one shape that go through the model together.
-    device
-        cpu, cuda, cuda:1 ...; left out, the GPU if there is one.
-    fast
-        Fold the model's normalisation and lay it out for speed first; the answers stay.
-    bf16
-        Compute in bfloat16: much faster where the processor or GPU has it, less exact.
-    compile
-        Hand the model to torch.compile: minutes for the first photos, then faster on a GPU.
     """
     if not sources:
         raise SightlineError("give photos, videos, folders or globs to look at")
     from sightline.data.sources import find_sources
     from sightline.files import check_target
     from sightline.predict import predict_stream
-    from sightline.runtime import open_model
 
     files = [Path(str(source)) for source in find_sources(sources)]
     _check_videos(files)
@@ -91,7 +77,7 @@ def predict(
         _check_apart(out, files)
     if coco_json is not None:
         check_target(coco_json)
-    loaded = open_model(model, device, fast, bf16, compile)
+    loaded = computing.open(model)
     classes = loaded.card.classes
     failures: list[str] = []
 
@@ -106,11 +92,11 @@ def predict(
         per_class_score=per_class_score,
         top=top,
         least_background=least_background,
-        batch=batch,
+        batch=computing.batch,
         on_error=told,
     )
     if out is not None:
-        stream = drawn(stream, out, classes, batch)
+        stream = drawn(stream, out, classes, computing.batch)
     if coco_json is not None:
         stream = _written(stream, coco_json, classes)
     stream = _printed(stream, classes) if json else _shown(stream, classes)
