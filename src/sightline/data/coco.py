@@ -22,7 +22,7 @@ from sightline.data import runs
 from sightline.data.categories import category_ids, read_categories, write_categories
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
-from sightline.data.packed import Dataset, Packed, Packer
+from sightline.data.packed import Dataset, MakePacker, Packed, Packer
 from sightline.data.records import LARGEST, field, numbers
 from sightline.errors import SightlineError
 from sightline.files import replacing
@@ -91,7 +91,9 @@ def _preferred(root: Path, split: str, files: list[Path]) -> Path:
     raise AssertionError("every file is of some kind")
 
 
-def read(path: Path, found: dict[str, Path], wanted: Sequence[str]) -> dict[str, Packed]:
+def read(
+    path: Path, found: dict[str, Path], wanted: Sequence[str], packer: MakePacker = Packer
+) -> dict[str, Packed]:
     """The wanted splits, with one list of classes: the categories of all their files.
 
     Raises:
@@ -100,7 +102,7 @@ def read(path: Path, found: dict[str, Path], wanted: Sequence[str]) -> dict[str,
     documents = {split: _load(found[split]) for split in wanted}
     classes = read_categories({found[split]: document for split, document in documents.items()})
     return {
-        split: _pack(document, found[split], classes, _pictures(path, found[split], split))
+        split: _pack(document, found[split], classes, _pictures(path, found[split], split), packer)
         for split, document in documents.items()
     }
 
@@ -134,20 +136,25 @@ def _pictures(path: Path, file: Path, split: str) -> Pictures:
     return Pictures(picture_folders(dict.fromkeys([file.parent, root]), split))
 
 
-def _pack(document: Record, path: Path, classes: Classes, pictures: Pictures) -> Packed:
+def _pack(
+    document: Record, path: Path, classes: Classes, pictures: Pictures, make: MakePacker
+) -> Packed:
     labels = {number: label for label, number in enumerate(classes.ids)}
     root = Path(commonpath(pictures.folders))
-    packer = Packer(path, root, len(classes.keypoints))
+    packer = make(path, root, len(classes.keypoints))
     things = _by_image(document, path)
     for image in document["images"]:
         where = f"{path}: image {image['id']}"
-        file = pictures.find(field(image, "file_name", str, where))
-        if file is None:
-            raise _missing(document, path, pictures)
-        size = _image_size(image, file, where)
-        packer.picture(file.relative_to(root), size, image["id"])
-        for annotation in things[image["id"]]:
-            _thing(packer, annotation, labels, size, f"{path}: annotation {annotation.get('id')}")
+        with packer.record():
+            file = pictures.find(field(image, "file_name", str, where))
+            if file is None:
+                raise _missing(document, path, pictures)
+            size = _image_size(image, file, where)
+            packer.picture(file.relative_to(root), size, image["id"])
+            for annotation in things[image["id"]]:
+                where = f"{path}: annotation {annotation.get('id')}"
+                with packer.record():
+                    _thing(packer, annotation, labels, size, where)
     return packer.finish(classes)
 
 

@@ -8,7 +8,8 @@ after another, and ``spans`` say from where to where.
 
 import warnings
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -206,6 +207,12 @@ class Packer:
         self.extra: dict[str, list[Any]] = {}
         self.dropped = self.clipped = 0
 
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Around the reading of one record, a picture's or a thing's: what is wrong in it is an
+        error. (The doctor's packer notes it instead, and goes on with the next.)"""
+        yield
+
     def picture(self, path: str | Path, size: tuple[int, int], image_id: int | str) -> None:
         """``path`` is relative to the root; ``size`` is height, width."""
         self.paths.append(Path(path).as_posix())
@@ -297,6 +304,9 @@ class Packer:
         told = [f"{n} box{'' if n == 1 else 'es'} {what}" for what, n in mended.items() if n]
         if told:
             warnings.warn(f"{self.source}: {', '.join(told)}", DataWarning, stacklevel=2)
+
+
+MakePacker = Callable[[str | Path, str | Path, int], Packer]  # of a source, a root and a number
 
 
 def _ids(ids: Sequence[int | str]) -> Tensor | Strings:

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
-from sightline.data.packed import Packed, Packer
+from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.data.records import LARGEST
 from sightline.errors import SightlineError
 from sightline.types import Classes
@@ -100,7 +100,9 @@ def _by_stem_of(name: str, by_stem: dict[str, Path], beside: Path) -> Path:
     return by_stem.get(stem, beside.with_name(f"{stem}.xml"))
 
 
-def read(path: Path, found: dict[str, list[Path]], wanted: Sequence[str]) -> dict[str, Packed]:
+def read(
+    path: Path, found: dict[str, list[Path]], wanted: Sequence[str], packer: MakePacker = Packer
+) -> dict[str, Packed]:
     """The wanted splits; the classes are those of all files, so every split numbers them alike.
 
     Raises:
@@ -116,11 +118,11 @@ def read(path: Path, found: dict[str, list[Path]], wanted: Sequence[str]) -> dic
             )
         if not found[split]:
             raise SightlineError(f"the list of {split} in {path} is empty")
-    packed = _pack(path, found["all"])
+    packed = _pack(path, found["all"], packer)
     return {split: packed.take([place[xml] for xml in found[split]]) for split in wanted}
 
 
-def _pack(path: Path, xmls: Sequence[Path]) -> Packed:
+def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
     trees = {xml: _parse(xml) for xml in xmls}
     names = {_name(thing, xml) for xml, tree in trees.items() for thing in tree.iter("object")}
     if not names:
@@ -128,20 +130,26 @@ def _pack(path: Path, xmls: Sequence[Path]) -> Packed:
     labels = {name: label for label, name in enumerate(sorted(names))}
     folders = dict.fromkeys(xml.parent for xml in xmls)
     pictures = {folder: _pictures(folder, path) for folder in folders}
-    packer = Packer(path, path)
+    packer = make(path, path, 0)
     for xml, tree in trees.items():
-        file = _picture(tree, xml, pictures[xml.parent])
-        packer.picture(file.relative_to(path), _size(tree, file, xml), xml.stem)
-        for thing in tree.iter("object"):
-            difficult = _flag(thing, "difficult")
-            packer.thing(
-                _box(thing, xml),
-                labels[_name(thing, xml)],
-                ignore=difficult,
-                difficult=difficult,
-                truncated=_flag(thing, "truncated"),
-            )
+        with packer.record():
+            file = _picture(tree, xml, pictures[xml.parent])
+            packer.picture(file.relative_to(path), _size(tree, file, xml), xml.stem)
+            for thing in tree.iter("object"):
+                with packer.record():
+                    _thing(packer, thing, labels, xml)
     return packer.finish(Classes(tuple(labels)))
+
+
+def _thing(packer: Packer, thing: Element, labels: dict[str, int], xml: Path) -> None:
+    difficult = _flag(thing, "difficult")
+    packer.thing(
+        _box(thing, xml),
+        labels[_name(thing, xml)],
+        ignore=difficult,
+        difficult=difficult,
+        truncated=_flag(thing, "truncated"),
+    )
 
 
 def _pictures(folder: Path, path: Path) -> Pictures:
