@@ -5,15 +5,22 @@ better, whether they overlap too much. Each choice is taken here twice by the sa
 library's numbers for the same candidates; those that differ are given with both values.
 
 Numbers come in pairs: the first axis has torchvision's at 0 and ours at 1.
+
+Of two forms of one model, of which one shows its answers alone, ``answer_ties`` takes the choices
+from those: what is in one only was cut off, or suppressed, by a margin that can be seen.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sightline.agreement import SCORE, pairs
 from sightline.ops import boxes as box_ops
-from sightline.ops.suppress import EMPTY, Selection, suppress
+from sightline.ops.suppress import EMPTY, Detections, Selection, suppress
+
+OVERLAP = 1e-3  # how near to the limit of an IoU is near
 
 
 def proposal_flips(
@@ -98,3 +105,101 @@ def _survivors(
 
 def _line(what: str, pair: Tensor) -> str:
     return f"{what} {pair[0]:.8f} there, {pair[1]:.8f} here"
+
+
+@dataclass(frozen=True, eq=False)
+class _Lonely:
+    """A detection that the other form does not give."""
+
+    here: Detections
+    there: Detections
+    slot: int
+
+    @property
+    def score(self) -> Tensor:
+        return self.here.scores[self.slot]
+
+    @property
+    def label(self) -> Tensor:
+        return self.here.labels[self.slot]
+
+    def overlap(self, other: Detections, slot: int) -> float:
+        mine, its = self.here.boxes[self.slot, None], other.boxes[slot, None]
+        return box_ops.iou(mine, its).item()
+
+    def __str__(self) -> str:
+        return _told(self.here, self.slot)
+
+
+def answer_ties(
+    one: Detections, other: Detections, selection: Selection
+) -> tuple[list[str], list[str]]:
+    """For one picture (no batch axis): a line for each detection that only one form gives and whose
+    near tie is seen in the answers, and one for each whose tie is not."""
+    mine, partners = pairs(one, other)
+    alone = [
+        _Lonely(here, there, slot)
+        for here, there, taken in ((one, other, mine), (other, one, partners))
+        for slot in (here.scores > EMPTY).nonzero().flatten().tolist()
+        if slot not in taken
+    ]
+    told: dict[_Lonely, str] = {}
+    for _ in alone:  # what a tie explains may itself explain another
+        for lonely in alone:
+            why = _tie(lonely, selection) or _consequence(lonely, list(told), selection)
+            if lonely not in told and why:
+                told[lonely] = f"{lonely}: {why}"
+    return list(told.values()), [str(lonely) for lonely in alone if lonely not in told]
+
+
+def _tie(lonely: _Lonely, selection: Selection) -> str:
+    """The choice by which the other form may lack it, with both values."""
+    there, score = lonely.there, lonely.score
+    last = there.scores[-1]  # of the slots, of which there are as many as may be given
+    if last > EMPTY and score <= last + SCORE:
+        return f"beside {last:.6f}, the last place there"
+    if score <= selection.score + SCORE:
+        return f"beside the threshold {selection.score:g}"
+    for slot in _rivals(lonely, there):
+        overlap = lonely.overlap(there, slot)
+        if overlap > selection.iou and there.scores[slot] <= score + SCORE:
+            return f"overlaps by {overlap:.3f} what is kept there: {_told(there, slot)}"
+        if abs(overlap - selection.iou) <= OVERLAP:
+            return f"overlaps by {overlap:.5f}, limit {selection.iou:g}: {_told(there, slot)}"
+    return ""
+
+
+def _consequence(lonely: _Lonely, told: list[_Lonely], selection: Selection) -> str:
+    """The detection with a tie of its own by which the other form lacks this one."""
+    others = [each for each in told if each.here is lonely.there]
+    rivals = set(_rivals(lonely, lonely.there))
+    for each in others:
+        if each.slot in rivals and lonely.overlap(each.here, each.slot) > selection.iou:
+            return f"suppressed there by {each}"
+    full = lonely.there.scores[-1] > EMPTY
+    if full and lonely.slot >= len(lonely.here.scores) - len(others):
+        return f"its place is taken there by {len(others)} more"
+    return ""
+
+
+def _rivals(lonely: _Lonely, there: Detections) -> list[int]:
+    """Slots of its class that are no worse."""
+    rivals = (there.labels == lonely.label) & (there.scores >= lonely.score - SCORE)
+    return rivals.nonzero().flatten().tolist()
+
+
+def _told(here: Detections, slot: int) -> str:
+    box = [round(value, 1) for value in here.boxes[slot].tolist()]
+    return f"class {int(here.labels[slot])} {here.scores[slot]:.6f} at {box}"
+
+
+def show_ties(eager: Detections, answer: Detections, selection: Selection, what: str) -> int:
+    """Prints those of a batch, a line each; gives the number of detections without one."""
+    missing = 0
+    for row in range(len(eager.scores)):
+        one, two = (Detections(*(value[row] for value in given[:3])) for given in (eager, answer))
+        shown, bare = answer_ties(one, two, selection)
+        for line in [*shown, *(f"{bare_line}: NO TIE SEEN" for bare_line in bare)]:
+            print(f"    {what}, {line}")
+        missing += len(bare)
+    return missing

@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from sightline.ops.suppress import EMPTY
 
-_PIXELS, _SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
+PIXELS, SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
 _UNMATCHED = 0.03  # share of detections: near ties that flip in the suppression
 _RELATIVE = 1e-4  # of the largest value, for whatever else is answered
 
@@ -54,7 +54,7 @@ def agree(ours: Any, theirs: Any) -> Agreement:
 
 
 def _agree_on_one(ours: Any, theirs: Any) -> Agreement:
-    mine, partner = _pairs(ours, theirs)
+    mine, partner = pairs(ours, theirs)
     filled = int((ours.scores > EMPTY).sum() + (theirs.scores > EMPTY).sum())
     if len(mine) == 0:
         return Agreement(0, filled, 0.0, 0.0, 0.0)
@@ -78,10 +78,10 @@ def _agree_on_one(ours: Any, theirs: Any) -> Agreement:
     )
 
 
-def _pairs(ours: Any, theirs: Any) -> tuple[list[int], list[int]]:
+def pairs(ours: Any, theirs: Any) -> tuple[list[int], list[int]]:
     """Slots of the one and of the other that say the same, each used once, best first."""
-    near = (ours.boxes[:, None] - theirs.boxes).abs().amax(-1) <= _PIXELS
-    near &= (ours.scores[:, None] - theirs.scores).abs() <= _SCORE
+    near = (ours.boxes[:, None] - theirs.boxes).abs().amax(-1) <= PIXELS
+    near &= (ours.scores[:, None] - theirs.scores).abs() <= SCORE
     near &= ours.labels[:, None] == theirs.labels
     near &= (ours.scores > EMPTY)[:, None] & (theirs.scores > EMPTY)
     mine, partner = [], []
