@@ -188,6 +188,10 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "name a few photos" in capsys.readouterr().err
     assert main(["export", model, photo, "--out", str(tmp_path / "x.xml")]) == 2
     assert "ends in .onnx" in capsys.readouterr().err
+    (tmp_path / "y.bin").write_bytes(b"somebody's")
+    assert main(["export", model, photo, "--to", "openvino", "--out", str(tmp_path / "y.xml")]) == 2
+    assert "y.bin exists without y.xml" in capsys.readouterr().err
+    assert (tmp_path / "y.bin").read_bytes() == b"somebody's"
     assert main(["export", model, photo, "--int8"]) == 2
     assert "labelled photos (--data)" in capsys.readouterr().err
     assert main(["export", model, photo, "--bf16"]) == 2

@@ -142,11 +142,16 @@ def _check(path: Path, to: Target, precision: Precision) -> None:
     """Before the work.
 
     Raises:
-        SightlineError: the name is another format's, bf16 is asked of ONNX, or a package is
-            missing.
+        SightlineError: the name is another format's, a file that goes with it is somebody else's,
+            bf16 is asked of ONNX, or a package is missing.
     """
     if path.suffix != SUFFIXES[to][0]:
         raise SightlineError(f"{path}: the file of {to} ends in {SUFFIXES[to][0]}")
+    for suffix in SUFFIXES[to][1:]:
+        if path.with_suffix(suffix).exists() and not path.exists():
+            raise SightlineError(
+                f"{path.with_suffix(suffix)} exists without {path.name}: give another name"
+            )
     if precision == "bf16" and to != "openvino":
         raise SightlineError("bf16 is for OpenVINO alone: ask for it with --to openvino")
     if to == "openvino" and find_spec("openvino") is None:

@@ -44,6 +44,14 @@ def test_equals_the_naive_loop_picture_by_picture(seed: int) -> None:
         assert torch.equal(left[row][kept], scores[row][kept])
 
 
+def test_no_candidate_gives_empty_slots() -> None:
+    nothing = torch.zeros(2, 0, 4), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long)
+    boxes, scores, labels = finish(*nothing, classes=3, selection=Selection(top=5))
+    assert boxes.shape == (2, 5, 4)
+    assert labels.shape == (2, 5)
+    assert torch.equal(scores, torch.full((2, 5), EMPTY))
+
+
 def test_top_pads_with_empty_slots() -> None:
     best, index = top(torch.tensor([[0.2, 0.9, 0.5]]), 2)
     assert best.tolist() == [[pytest.approx(0.9), 0.5]]

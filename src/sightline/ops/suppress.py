@@ -43,8 +43,11 @@ class Detections(NamedTuple):
 
 
 def take(values: Shaped[Tensor, "B N *rest"], index: Int[Tensor, "B K"]) -> Tensor:
-    """For each picture the rows that its index names: [B, K, ...]."""
+    """For each picture the rows that its index names: [B, K, ...]; zeros where there are none, as
+    the empty slots of ``top`` point at a row nevertheless."""
     rest = values.shape[2:]
+    if values.shape[1] == 0:
+        return values.new_zeros(*index.shape, *rest)
     index = index.reshape(*index.shape, *(1 for _ in rest)).expand(*index.shape, *rest)
     return values.gather(1, index)
 
