@@ -26,14 +26,13 @@ OVERLAP = 1e-3  # how near to the limit of an IoU is near
 def proposal_flips(
     rpn: Any, outputs: Any, images: Any, theirs: tuple[list[Tensor], list[Tensor]], number: int
 ) -> list[str]:
-    """In the region proposal network, for one picture of the batch."""
+    """In the region proposal network, for one picture of the batch; ``theirs`` are the logits
+    [B, A] and deltas [B, A, 4] of each level, as those of ``outputs``."""
     flips, boxes, scores, levels = [], [], [], []
     sizes = images.sizes[number].expand(2, 2)
     for level, grid in enumerate(rpn.anchors(outputs.pyramid, images)):
-        their_logits = theirs[0][level][number].permute(1, 2, 0).flatten()
-        their_deltas = theirs[1][level][number].unflatten(0, (-1, 4)).permute(2, 3, 0, 1)
-        logits = torch.stack([their_logits, outputs.objectness[level][number]])
-        deltas = torch.stack([their_deltas.reshape(-1, 4), outputs.deltas[level][number]])
+        logits = torch.stack([theirs[0][level][number], outputs.objectness[level][number]])
+        deltas = torch.stack([theirs[1][level][number], outputs.deltas[level][number]])
         count = min(rpn.amount.candidates, len(grid))
         flips += _cut(f"level {level}, best {count} anchors", logits, count)
         rows = logits.topk(count).indices.unique()
@@ -191,15 +190,3 @@ def _rivals(lonely: _Lonely, there: Detections) -> list[int]:
 def _told(here: Detections, slot: int) -> str:
     box = [round(value, 1) for value in here.boxes[slot].tolist()]
     return f"class {int(here.labels[slot])} {here.scores[slot]:.6f} at {box}"
-
-
-def show_ties(eager: Detections, answer: Detections, selection: Selection, what: str) -> int:
-    """Prints those of a batch, a line each; gives the number of detections without one."""
-    missing = 0
-    for row in range(len(eager.scores)):
-        one, two = (Detections(*(value[row] for value in given[:3])) for given in (eager, answer))
-        shown, bare = answer_ties(one, two, selection)
-        for line in [*shown, *(f"{bare_line}: NO TIE SEEN" for bare_line in bare)]:
-            print(f"    {what}, {line}")
-        missing += len(bare)
-    return missing

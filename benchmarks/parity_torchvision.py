@@ -234,6 +234,10 @@ def compare(theirs: Any, ours: Any, photos: Photos, parity: Parity) -> None:
     parity.note("box logits", *logits)
     parity.note("box deltas", *deltas)
     scenes = ours.describe(ours.select(outputs, images), placements)
+    dense = (
+        [by_anchor([level], 1)[..., 0] for level in seen["rpn"][0]],
+        [by_anchor([level], 4) for level in seen["rpn"][1]],
+    )
     for number, (scene, answer) in enumerate(zip(scenes, expected, strict=True)):
         photo = f"photo {parity.photos}"
         parity.photos += 1
@@ -241,7 +245,7 @@ def compare(theirs: Any, ours: Any, photos: Photos, parity: Parity) -> None:
         mine = where == number
         flips = alone and [
             *last_place(scene.things, answer, faint, ours.selection.top),
-            *proposal_flips(ours.rpn, outputs, images, seen["rpn"], number),
+            *proposal_flips(ours.rpn, outputs, images, dense, number),
             *final_flips(
                 proposals[number],
                 images.sizes[number],

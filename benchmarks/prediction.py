@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.near_ties import show_ties
+from benchmarks.near_ties import answer_ties
 from benchmarks.parity_torchvision import random_twin
 from sightline import weights
 from sightline.agreement import NOTHING, Agreement, agree
@@ -204,7 +204,10 @@ def agreements(rows: dict[str, list[Any]]) -> dict[str, Agreement]:
             eager, answer = padded(*one), padded(*two)
             found[form] += agree(eager, answer)
             if form not in INEXACT:
-                show_ties(eager, answer, Selection(), f"{form}, photo {number}")
+                one, two = (Detections(*(v[0] for v in given)) for given in (eager, answer))
+                shown, left = answer_ties(one, two, Selection())
+                for line in [*shown, *left]:
+                    print(f"    {form}, photo {number}, {line}")
     return found
 
 
