@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sightline.data.images import SUFFIXES
+from sightline.errors import SightlineError
 
 _SPLIT_WORDS = {
     "train": "train",
@@ -32,6 +33,20 @@ def split_of(name: str) -> str | None:
 
 def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def read_lines(file: Path) -> list[str]:
+    """Of a text in UTF-8.
+
+    Raises:
+        SightlineError: it cannot be read, or has another encoding.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
 
 
 def picture_folders(bases: Iterable[Path], split: str | None = None) -> list[Path]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, parse
 
-from sightline.data.find import Pictures, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, picture_folders, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.data.records import LARGEST
@@ -79,13 +79,7 @@ def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
 
 def _entries(file: Path) -> list[str]:
     """The first word of each line."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    return [line.split()[0] for line in read_lines(file) if line.strip()]
 
 
 def _names_last(entry: str) -> str:
