@@ -12,6 +12,7 @@ from sightline.data.packed import Dataset
 from sightline.data.toybox import toybox_splits
 from tests.contracts import assert_dataset
 from tests.data.samples import voc_xml, write_picture, write_voc_folder
+from tests.data.test_labelme import shape, write_labelme
 
 
 def toybox(folder: Path) -> Dataset:
@@ -40,8 +41,19 @@ def index_png(folder: Path) -> Dataset:
     return open_split(folder, "all")
 
 
+def labelme(folder: Path) -> Dataset:
+    outline = [[5, 5], [70, 5], [30, 50]]  # reaches outside
+    write_labelme(
+        folder, shape("cat", "polygon", *outline), shape("dog", "circle", [9, 9], [9, 12])
+    )
+    write_labelme(folder, name="b")
+    return open_split(folder, "all")
+
+
 @pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
-@pytest.mark.parametrize("kind", [toybox, coco, voc, index_png], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [toybox, coco, voc, index_png, labelme], ids=lambda kind: kind.__name__
+)
 def test_contract(kind, tmp_path: Path) -> None:
     assert_dataset(kind(tmp_path))
 

@@ -210,7 +210,7 @@ def test_no_folder_and_no_known_layout(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.jpg")
     for path in (tmp_path, tmp_path / "a.jpg"):
         with pytest.raises(
-            SightlineError, match=r"no known layout; looked for COCO JSON .*VOC XML"
+            SightlineError, match=r"no known layout; looked for .*COCO JSON .*VOC XML"
         ):
             open_dataset(path)
 

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from sightline.data import runs
 from sightline.data.categories import category_ids, read_categories, write_categories
-from sightline.data.find import Pictures, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, field, numbers
+from sightline.data.records import field, load_json, numbers, size_of
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -59,11 +59,9 @@ def find(path: Path) -> dict[str, Path]:
 
 
 def _looks_right(file: Path) -> bool:
-    """Whether a JSON of any name may be an annotation file, by its first lines: data sets are full
-    of label maps and settings."""
-    with file.open("rb") as opened:
-        head = opened.read(1 << 16)
-    return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
+    """Whether a JSON of any name may be an annotation file."""
+    start = head(file)
+    return any(key in start for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def _siblings(path: Path) -> dict[str, Path]:
@@ -108,15 +106,7 @@ def read(
 
 
 def _load(path: Path) -> Record:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+    document = load_json(path)
     for key in ("images", "annotations", "categories"):
         records = document.get(key) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
@@ -149,7 +139,8 @@ def _pack(
             file = pictures.find(field(image, "file_name", str, where))
             if file is None:
                 raise _missing(document, path, pictures)
-            size = _image_size(image, file, where)
+            told = size_of(image.get("height"), image.get("width"), where)
+            size = told or image_size(file)
             packer.picture(file.relative_to(root), size, image["id"])
             for annotation in things[image["id"]]:
                 where = f"{path}: annotation {annotation.get('id')}"
@@ -186,18 +177,6 @@ def _missing(document: Record, path: Path, pictures: Pictures) -> SightlineError
         f"{path} lists {len(missing)} of {len(names)} pictures that are not there: {some} "
         f"(looked in {folders})"
     )
-
-
-def _image_size(image: Record, file: Path, where: str) -> tuple[int, int]:
-    """As annotated, or the file's where the annotation does not say."""
-    if image.get("height") is None or image.get("width") is None:
-        return image_size(file)
-    size = field(image, "height", int, where), field(image, "width", int, where)
-    if min(size) < 1:
-        raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
-    if max(size) > LARGEST:
-        raise SightlineError(f"{where} has a width or height beyond any picture's")
-    return size
 
 
 def _thing(

@@ -1,11 +1,49 @@
 """Looking into the records of an annotation file, where anything may stand."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
 
 LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
+
+
+def load_json(path: Path) -> Any:
+    """What is in a JSON file.
+
+    Raises:
+        SightlineError: it cannot be read, or is no JSON; the line says where.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
+    except (RecursionError, ValueError) as error:
+        raise SightlineError(f"{path}: broken JSON ({error})") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+
+
+def size_of(height: Any, width: Any, where: str) -> tuple[int, int] | None:
+    """A picture's height and width as annotated; None where one is not told.
+
+    Raises:
+        SightlineError: they are no size of a picture.
+    """
+    if height is None or width is None:
+        return None
+    record = {"height": height, "width": width}
+    size = field(record, "height", int, where), field(record, "width", int, where)
+    if min(size) < 1:
+        raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
+    if max(size) > LARGEST:
+        raise SightlineError(f"{where} has a width or height beyond any picture's")
+    return size
 
 
 def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, parse
 
-from sightline.data.find import Pictures, picture_folders, read_lines, split_of, subfolders
+from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.data.records import LARGEST
@@ -32,19 +32,13 @@ def find(path: Path) -> dict[str, list[Path]]:
     lists, the folders named after a split ("train", "valid")."""
     if not path.is_dir():
         return {}
-    folders = {folder: sorted(folder.glob("*.xml")) for folder in _xml_folders(path)}
-    xmls = [xml for files in folders.values() for xml in files]
+    xmls = [xml for folder in _xml_folders(path) for xml in sorted(folder.glob("*.xml"))]
     if not xmls:
         return {}
     listed = _listed(path, xmls)
     if listed:
         return listed | {"all": xmls}
-    found: dict[str, list[Path]] = {}
-    for folder, files in folders.items():
-        split = split_of(" ".join(folder.relative_to(path).parts))
-        if split and files:
-            found.setdefault(split, []).extend(files)
-    return found | {"all": xmls}
+    return by_folder(path, xmls)
 
 
 def _xml_folders(path: Path) -> list[Path]:
@@ -123,7 +117,7 @@ def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
         raise SightlineError(f"{path} has no annotations: no object in {len(xmls)} XML files")
     labels = {name: label for label, name in enumerate(sorted(names))}
     folders = dict.fromkeys(xml.parent for xml in xmls)
-    pictures = {folder: _pictures(folder, path) for folder in folders}
+    pictures = {folder: pictures_of(folder, path) for folder in folders}
     packer = make(path, path, 0)
     for xml, tree in trees.items():
         with packer.record():
@@ -144,14 +138,6 @@ def _thing(packer: Packer, thing: Element, labels: dict[str, int], xml: Path) ->
         difficult=difficult,
         truncated=_flag(thing, "truncated"),
     )
-
-
-def _pictures(folder: Path, path: Path) -> Pictures:
-    """Beside the XML files, beside their folder, or anywhere in the data set."""
-    bases = [folder]
-    while bases[-1] != path:
-        bases.append(bases[-1].parent)
-    return Pictures(picture_folders(bases, split_of(" ".join(folder.relative_to(path).parts))))
 
 
 def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
