@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.errors import SightlineError
 
@@ -25,6 +26,26 @@ def load_json(path: Path) -> Any:
         raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
     except (RecursionError, ValueError) as error:
         raise SightlineError(f"{path}: broken JSON ({error})") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+
+
+def load_xml(path: Path) -> Element:
+    """The root of an XML file.
+
+    Raises:
+        SightlineError: it cannot be read, or is no XML; the line says where.
+    """
+    try:
+        return parse(path).getroot()
+    except ParseError as error:
+        line, column = error.position
+        where = f"line {line}, column {column + 1}"
+        raise SightlineError(f"{path}, {where}: broken XML ({error})") from error
+    except (ValueError, LookupError) as error:
+        raise SightlineError(
+            f"{path}: its encoding cannot be read ({error}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise SightlineError(f"cannot read {path}: {error.strerror}") from error
 

@@ -14,12 +14,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError, parse
+from xml.etree.ElementTree import Element
 
 from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
-from sightline.data.records import LARGEST
+from sightline.data.records import LARGEST, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -111,7 +111,7 @@ def read(
 
 
 def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
-    trees = {xml: _parse(xml) for xml in xmls}
+    trees = {xml: load_xml(xml) for xml in xmls}
     names = {_name(thing, xml) for xml, tree in trees.items() for thing in tree.iter("object")}
     if not names:
         raise SightlineError(f"{path} has no annotations: no object in {len(xmls)} XML files")
@@ -149,21 +149,6 @@ def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
         folders = ", ".join(str(folder) for folder in pictures.folders[:4])
         raise SightlineError(f"{xml}: no picture {told} or {xml.stem}.* (looked in {folders})")
     return file
-
-
-def _parse(xml: Path) -> Element:
-    try:
-        return parse(xml).getroot()
-    except ParseError as error:
-        line, column = error.position
-        where = f"line {line}, column {column + 1}"
-        raise SightlineError(f"{xml}, {where}: broken XML ({error})") from error
-    except (ValueError, LookupError) as error:
-        raise SightlineError(
-            f"{xml}: its encoding cannot be read ({error}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {xml}: {error.strerror}") from error
 
 
 def _name(thing: Element, xml: Path) -> str:
