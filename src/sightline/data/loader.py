@@ -140,7 +140,7 @@ def eval_loader(
 
 def _check_needs(dataset: Dataset, needs: frozenset[str]) -> None:
     """A field is present in all scenes of a data set or in none."""
-    scene = dataset.scene(0)
+    scene = lean(dataset, needs).scene(0)
     known = vars(scene) | vars(scene.things) | scene.things.extra
     for name in sorted(needs):
         if known.get(name) is None:

@@ -81,6 +81,18 @@ def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
     return value
 
 
+def flag(record: dict[str, Any], key: str, where: str) -> bool:
+    """Whether it is set; left out, it is not.
+
+    Raises:
+        SightlineError: it is neither 0 nor 1.
+    """
+    value = record.get(key)
+    if value not in (None, 0, 1):  # True is 1; but "0" is a word, and would count as yes
+        raise SightlineError(f'{where} has an "{key}" that is neither 0 nor 1: {value!r:.40}')
+    return bool(value)
+
+
 def numbers(values: Any, where: str, key: str) -> list[float]:
     """A list of finite numbers.
 
