@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sightline.data import runs
 from sightline.data.categories import category_ids, read_categories, write_categories
 from sightline.data.companions import (
     ROLES,
@@ -33,6 +32,7 @@ from sightline.data.find import Pictures, head, picture_folders, split_of, subfo
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
 from sightline.data.records import field, flag, load_json, numbers, size_of
+from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -222,7 +222,7 @@ def _thing(
     category = field(annotation, "category_id", int, where)
     if category not in labels:
         raise SightlineError(f"{where} is of category {category}, which is not listed")
-    polygons, counts = _mask(annotation.get("segmentation"), size, where)
+    polygons, counts = read_segmentation(annotation.get("segmentation"), size, where)
     packer.thing(
         _box(annotation, polygons, counts, size, where),
         labels[category],
@@ -230,7 +230,7 @@ def _thing(
         area=_area(annotation, where),
         polygons=polygons,
         counts=counts,
-        keypoints=_keypoints(annotation.get("keypoints"), packer.keypoints, where),
+        keypoints=read_keypoints(annotation.get("keypoints"), packer.keypoints, where),
     )
 
 
@@ -257,55 +257,9 @@ def _box(
             raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
         x, y, width, height = values
         return x, y, x + width, y + height
-    if polygons:
-        xs = [x for polygon in polygons for x in polygon[::2]]
-        ys = [y for polygon in polygons for y in polygon[1::2]]
-        return min(xs), min(ys), max(xs), max(ys)
-    if counts:
-        return runs.box(runs.expand(counts), size[0])
+    if polygons or counts:
+        return box_around(polygons, counts, size)
     raise SightlineError(f"{where} has neither bbox nor segmentation")
-
-
-def _mask(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[list[float]], bytes]:
-    """Polygons (those with fewer than three points enclose nothing and are left out) or counts."""
-    if not segmentation:
-        return [], b""
-    if isinstance(segmentation, dict):
-        return [], _counts(segmentation, size, where)
-    if not isinstance(segmentation, list):
-        raise SightlineError(f"{where} has a segmentation that is neither polygons nor RLE")
-    flat = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
-    if any(len(polygon) % 2 for polygon in polygons):
-        raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
-    return [polygon for polygon in polygons if len(polygon) >= 6], b""
-
-
-def _counts(segmentation: Record, size: tuple[int, int], where: str) -> bytes:
-    """An RLE's counts, compressed or as a list, that must fill the picture."""
-    told, counts = segmentation.get("size"), segmentation.get("counts")
-    if told != list(size):
-        raise SightlineError(f"{where} has an RLE of size {told} in a picture of {list(size)}")
-    try:
-        if isinstance(counts, str):
-            lengths = runs.expand(counts.encode())
-        else:
-            lengths = np.array(numbers(counts, where, "counts")).astype(np.int64)
-            counts = runs.compress(lengths.tolist())
-    except ValueError as error:
-        raise SightlineError(f"{where} has a broken RLE: {error}") from error
-    if len(lengths) == 0 or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
-        raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
-    return counts.encode() if isinstance(counts, str) else counts
-
-
-def _keypoints(values: Any, count: int, where: str) -> list[float]:
-    """x, y and visibility of each; all zero (not labelled) where there are none."""
-    if not values or not count:
-        return [0.0] * (3 * count)
-    if not isinstance(values, list) or len(values) != 3 * count:
-        raise SightlineError(f'{where} has a "keypoints" that is no list of {3 * count} numbers')
-    return numbers(values, where, "keypoints")
 
 
 def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:

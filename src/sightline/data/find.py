@@ -57,13 +57,13 @@ def by_folder(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Of a text in UTF-8.
+    """Of a text in UTF-8, whatever the machine it comes from ends lines with.
 
     Raises:
         SightlineError: it cannot be read, or has another encoding.
     """
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
     except OSError as error:

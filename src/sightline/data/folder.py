@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sightline.data import coco, cvat, index_png, labelme, labelstudio, voc
+from sightline.data import coco, cvat, index_png, jsonlines, labelme, labelstudio, voc
 from sightline.data.packed import Dataset, Packed, Splits
 from sightline.errors import SightlineError
 
-_FORMATS = (labelme, labelstudio, cvat, coco, voc, index_png)
+_FORMATS = (labelme, labelstudio, jsonlines, cvat, coco, voc, index_png)
 
 
 def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
