@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.data.folder import named_split, open_split
 from sightline.data.loader import eval_loader
-from sightline.data.packed import Dataset, DataWarning
+from sightline.data.packed import Dataset, DataWarning, lean
 from sightline.errors import SightlineError
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
@@ -127,7 +127,7 @@ def answer(
 
 
 def _beside_truth(found: dict[int, Scene], dataset: Dataset, above: float) -> Answered:
-    truths = [dataset.scene(index) for index in sorted(found)]
+    truths = list(map(lean(dataset).scene, sorted(found)))
     answers = [
         replace(found[index], path=truth.path, image_id=truth.image_id)
         for index, truth in zip(sorted(found), truths, strict=True)

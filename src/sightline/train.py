@@ -33,7 +33,7 @@ from sightline.checkpoint import (
     write_json,
 )
 from sightline.data.loader import Batch, Loader, eval_loader, train_loader
-from sightline.data.packed import Dataset, Splits
+from sightline.data.packed import Dataset, Splits, lean
 from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.layers.winograd import LearningWinogradConv, take_winograd
@@ -419,7 +419,7 @@ def _numbers(
         numbers["loss"] += numbers[name]
     if can_measure_ap():
         order = sorted(answers)
-        truths = [data.scene(index) for index in order]
+        truths = list(map(lean(data).scene, order))
         numbers |= coco_numbers(truths, [answers[i] for i in order], data.classes).overall
     return numbers
 

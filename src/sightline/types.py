@@ -185,6 +185,7 @@ class Scene:
     things: Instances = field(default_factory=Instances.empty)
     semantic: Int[Tensor, "H W"] | None = None
     panoptic: Panoptic | None = None
+    captions: list[str] | None = None  # sentences, each about the whole picture
     path: str = ""  # where the picture came from, for messages
     image_id: int | str | None = None  # the data set's own id, given back in results
     seed: int | None = None

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.data.coco import write_coco
 from sightline.data.folder import open_dataset, open_split
 from sightline.data.packed import Dataset
 from sightline.data.toybox import toybox_splits
 from tests.contracts import assert_dataset
-from tests.data.samples import voc_xml, write_voc_folder
+from tests.data.samples import voc_xml, write_picture, write_voc_folder
+from tests.data.test_labelme import shape, write_labelme
 
 
 def toybox(folder: Path) -> Dataset:
@@ -30,8 +33,27 @@ def voc(folder: Path) -> Dataset:
     return open_split(write_voc_folder(folder, xmls), "all")
 
 
+def index_png(folder: Path) -> Dataset:
+    for name, numbers in {"a": np.eye(40, 60), "b": np.zeros((40, 60))}.items():
+        write_picture(folder / "images" / f"{name}.jpg")
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(numbers.astype(np.uint16)).save(folder / "masks" / f"{name}.png")
+    return open_split(folder, "all")
+
+
+def labelme(folder: Path) -> Dataset:
+    outline = [[5, 5], [70, 5], [30, 50]]  # reaches outside
+    write_labelme(
+        folder, shape("cat", "polygon", *outline), shape("dog", "circle", [9, 9], [9, 12])
+    )
+    write_labelme(folder, name="b")
+    return open_split(folder, "all")
+
+
 @pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
-@pytest.mark.parametrize("kind", [toybox, coco, voc], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [toybox, coco, voc, index_png, labelme], ids=lambda kind: kind.__name__
+)
 def test_contract(kind, tmp_path: Path) -> None:
     assert_dataset(kind(tmp_path))
 

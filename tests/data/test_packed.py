@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.packed import DataWarning, Packed, Packer, Strings
+from sightline.data.packed import DataWarning, Packed, Packer
+from sightline.data.strings import Strings
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
 from sightline.types import Classes

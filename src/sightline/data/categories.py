@@ -15,33 +15,47 @@ Category = dict[str, Any]
 Skeleton = tuple[tuple[int, int], ...]
 
 
-def read_categories(documents: Mapping[Path, dict[str, Any]]) -> Classes:
-    """The categories of all the files of a data set, in the order of their ids.
+def read_categories(
+    documents: Mapping[Path, dict[str, Any]],
+) -> tuple[Classes, dict[int, int]]:
+    """The categories of all the files of a data set, in the order of their ids, and the label of
+    each id: of the things, then of the stuff (what panoptic files say is no thing).
 
     Raises:
         SightlineError: an id with two names, or a name with two ids.
     """
     categories: dict[int, Category] = {}
     for path, document in documents.items():
-        for category in document["categories"]:
+        for category in document.get("categories", []):
             where = f"{path}: category {category.get('id')}"
             number, name = field(category, "id", int, where), field(category, "name", str, where)
             known = categories.setdefault(number, category)["name"]
             if known != name:
                 raise SightlineError(f'{where} is "{name}" here and "{known}" elsewhere')
-    named = (thing.get("category_id") for d in documents.values() for thing in d["annotations"])
+    named = (n for d in documents.values() for record in d["annotations"] for n in _named(record))
     used = {number for number in named if isinstance(number, int | float)}
     kept = {n: c for n, c in sorted(categories.items()) if not _is_umbrella(n, categories, used)}
     where = ", ".join(map(str, documents))
     _check_names(kept, where)
-    keypoints, skeleton = _keypoints(list(kept.values()), where)
-    return Classes(
-        names=tuple(category["name"] for category in kept.values()),
-        ids=tuple(kept),
+    things = {n: c for n, c in kept.items() if c.get("isthing", 1) != 0}
+    stuff = {n: c for n, c in kept.items() if n not in things}
+    keypoints, skeleton = _keypoints(list(things.values()), where)
+    classes = Classes(
+        names=tuple(category["name"] for category in things.values()),
+        ids=tuple(things),
+        stuff=tuple(category["name"] for category in stuff.values()),
         keypoints=keypoints,
         mirrored=mirrored(keypoints),
         skeleton=skeleton,
     )
+    return classes, {number: label for label, number in enumerate([*things, *stuff])}
+
+
+def _named(record: Category) -> list[Any]:
+    """The categories that an annotation, or its segments, are of."""
+    segments = record.get("segments_info")
+    inside = segments if isinstance(segments, list) else []
+    return [r.get("category_id") for r in [record, *inside] if isinstance(r, dict)]
 
 
 def _is_umbrella(number: int, categories: Mapping[int, Category], used: set[Any]) -> bool:

@@ -1,4 +1,5 @@
-"""COCO's JSON: boxes, polygons, run-length masks, crowds and keypoints, read and written.
+"""COCO's JSON: boxes, polygons, run-length masks, crowds and keypoints, read and written, with the
+panoptic maps and the captions beside.
 
 A crowd (``iscrowd``) becomes an ignore region. Category ids may have gaps: classes are counted from
 0 in the order of their ids, and the ids are kept in ``Classes.ids``. Pictures without annotations
@@ -18,12 +19,20 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sightline.data import runs
 from sightline.data.categories import category_ids, read_categories, write_categories
-from sightline.data.find import Pictures, picture_folders, split_of, subfolders
+from sightline.data.companions import (
+    ROLES,
+    Maps,
+    companions,
+    put_captions,
+    role_of,
+    warn_of_strangers,
+)
+from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, field, numbers
+from sightline.data.records import field, flag, load_json, numbers, size_of
+from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -31,8 +40,8 @@ from sightline.types import Classes, Masks, Panoptic, Scene
 
 Record = dict[str, Any]
 LOOKED_FOR = "COCO JSON (annotations/*.json, *.json or train/*.json)"
-_OTHER_TASKS = ("captions", "panoptic", "stuff", "image_info")
-_PREFERRED = ("instances", "", "person_keypoints")  # "" is any other name
+_OTHER_TASKS = ("stuff", "image_info")
+_PREFERRED = ("instances", "", "person_keypoints", *ROLES)  # "" is any other name
 
 
 def find(path: Path) -> dict[str, Path]:
@@ -59,11 +68,9 @@ def find(path: Path) -> dict[str, Path]:
 
 
 def _looks_right(file: Path) -> bool:
-    """Whether a JSON of any name may be an annotation file, by its first lines: data sets are full
-    of label maps and settings."""
-    with file.open("rb") as opened:
-        head = opened.read(1 << 16)
-    return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
+    """Whether a JSON of any name may be an annotation file."""
+    start = head(file)
+    return any(key in start for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def _siblings(path: Path) -> dict[str, Path]:
@@ -99,32 +106,37 @@ def read(
     Raises:
         SightlineError: whatever is wrong in a file, with its record.
     """
-    documents = {split: _load(found[split]) for split in wanted}
-    classes = read_categories({found[split]: document for split, document in documents.items()})
+    documents = {split: _documents(found[split]) for split in wanted}
+    pairs = [pair for of_split in documents.values() for pair in of_split.values()]
+    classes, labels = read_categories(dict(pairs))
     return {
-        split: _pack(document, found[split], classes, _pictures(path, found[split], split), packer)
-        for split, document in documents.items()
+        split: _pack(of_split, classes, labels, _pictures(path, found[split], split), packer)
+        for split, of_split in documents.items()
     }
 
 
+def _documents(path: Path) -> dict[str, tuple[Path, Record]]:
+    """The annotation file and those beside it by their role; the first lists the pictures."""
+    document = _load(path)
+    beside = {role: (file, _load(file)) for role, file in companions(path).items()}
+    return {role_of(document): (path, document)} | beside
+
+
 def _load(path: Path) -> Record:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
-    for key in ("images", "annotations", "categories"):
+    document = load_json(path)
+    _check(document, path, ("images", "annotations"))
+    if role_of(document) != "captions":
+        _check(document, path, ("categories",))
+    return document
+
+
+def _check(document: Any, path: Path, keys: Sequence[str]) -> None:
+    for key in keys:
         records = document.get(key) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise SightlineError(f'{path} has no list of "{key}": not a COCO annotation file')
-    for key in ("images", "annotations", "categories"):
-        if not document[key]:
+        if not records:
             raise SightlineError(f"{path} has no {key}")
-    return document
 
 
 def _pictures(path: Path, file: Path, split: str) -> Pictures:
@@ -137,24 +149,40 @@ def _pictures(path: Path, file: Path, split: str) -> Pictures:
 
 
 def _pack(
-    document: Record, path: Path, classes: Classes, pictures: Pictures, make: MakePacker
+    documents: dict[str, tuple[Path, Record]],
+    classes: Classes,
+    labels: dict[int, int],
+    pictures: Pictures,
+    make: MakePacker,
 ) -> Packed:
-    labels = {number: label for label, number in enumerate(classes.ids)}
+    path, document = next(iter(documents.values()))
     root = Path(commonpath(pictures.folders))
     packer = make(path, root, len(classes.keypoints))
-    things = _by_image(document, path)
+    said = {role: _by_image(pair[1], pair[0]) for role, pair in documents.items()}
+    known = next(iter(said.values()))
+    for role in set(said) - {role_of(document)}:
+        warn_of_strangers(documents[role][0], said[role], known)
+    maps = Maps.of(documents["panoptic"][0], labels, len(classes)) if "panoptic" in said else None
+    of_things = {number: label for number, label in labels.items() if label < len(classes)}
     for image in document["images"]:
         where = f"{path}: image {image['id']}"
         with packer.record():
             file = pictures.find(field(image, "file_name", str, where))
             if file is None:
                 raise _missing(document, path, pictures)
-            size = _image_size(image, file, where)
+            told = size_of(image.get("height"), image.get("width"), where)
+            size = told or image_size(file)
             packer.picture(file.relative_to(root), size, image["id"])
-            for annotation in things[image["id"]]:
+            about = {role: by_image.get(image["id"], []) for role, by_image in said.items()}
+            for annotation in about.get("things", []):
                 where = f"{path}: annotation {annotation.get('id')}"
                 with packer.record():
-                    _thing(packer, annotation, labels, size, where)
+                    _thing(packer, annotation, of_things, size, where)
+            with packer.record():
+                if maps is not None:
+                    maps.put(packer, about["panoptic"])
+                if "captions" in about:
+                    put_captions(packer, about["captions"], documents["captions"][0])
     return packer.finish(classes)
 
 
@@ -188,41 +216,22 @@ def _missing(document: Record, path: Path, pictures: Pictures) -> SightlineError
     )
 
 
-def _image_size(image: Record, file: Path, where: str) -> tuple[int, int]:
-    """As annotated, or the file's where the annotation does not say."""
-    if image.get("height") is None or image.get("width") is None:
-        return image_size(file)
-    size = field(image, "height", int, where), field(image, "width", int, where)
-    if min(size) < 1:
-        raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
-    if max(size) > LARGEST:
-        raise SightlineError(f"{where} has a width or height beyond any picture's")
-    return size
-
-
 def _thing(
     packer: Packer, annotation: Record, labels: dict[int, int], size: tuple[int, int], where: str
 ) -> None:
     category = field(annotation, "category_id", int, where)
     if category not in labels:
         raise SightlineError(f"{where} is of category {category}, which is not listed")
-    polygons, counts = _mask(annotation.get("segmentation"), size, where)
+    polygons, counts = read_segmentation(annotation.get("segmentation"), size, where)
     packer.thing(
         _box(annotation, polygons, counts, size, where),
         labels[category],
-        ignore=_flag(annotation, "iscrowd", where) or _flag(annotation, "ignore", where),
+        ignore=flag(annotation, "iscrowd", where) or flag(annotation, "ignore", where),
         area=_area(annotation, where),
         polygons=polygons,
         counts=counts,
-        keypoints=_keypoints(annotation.get("keypoints"), packer.keypoints, where),
+        keypoints=read_keypoints(annotation.get("keypoints"), packer.keypoints, where),
     )
-
-
-def _flag(annotation: Record, key: str, where: str) -> bool:
-    value = annotation.get(key)
-    if value not in (None, 0, 1):  # True is 1; but "0" is a word, and would count as yes
-        raise SightlineError(f'{where} has an "{key}" that is neither 0 nor 1: {value!r:.40}')
-    return bool(value)
 
 
 def _area(annotation: Record, where: str) -> float | None:
@@ -248,61 +257,15 @@ def _box(
             raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
         x, y, width, height = values
         return x, y, x + width, y + height
-    if polygons:
-        xs = [x for polygon in polygons for x in polygon[::2]]
-        ys = [y for polygon in polygons for y in polygon[1::2]]
-        return min(xs), min(ys), max(xs), max(ys)
-    if counts:
-        return runs.box(runs.expand(counts), size[0])
+    if polygons or counts:
+        return box_around(polygons, counts, size)
     raise SightlineError(f"{where} has neither bbox nor segmentation")
-
-
-def _mask(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[list[float]], bytes]:
-    """Polygons (those with fewer than three points enclose nothing and are left out) or counts."""
-    if not segmentation:
-        return [], b""
-    if isinstance(segmentation, dict):
-        return [], _counts(segmentation, size, where)
-    if not isinstance(segmentation, list):
-        raise SightlineError(f"{where} has a segmentation that is neither polygons nor RLE")
-    flat = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
-    if any(len(polygon) % 2 for polygon in polygons):
-        raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
-    return [polygon for polygon in polygons if len(polygon) >= 6], b""
-
-
-def _counts(segmentation: Record, size: tuple[int, int], where: str) -> bytes:
-    """An RLE's counts, compressed or as a list, that must fill the picture."""
-    told, counts = segmentation.get("size"), segmentation.get("counts")
-    if told != list(size):
-        raise SightlineError(f"{where} has an RLE of size {told} in a picture of {list(size)}")
-    try:
-        if isinstance(counts, str):
-            lengths = runs.expand(counts.encode())
-        else:
-            lengths = np.array(numbers(counts, where, "counts")).astype(np.int64)
-            counts = runs.compress(lengths.tolist())
-    except ValueError as error:
-        raise SightlineError(f"{where} has a broken RLE: {error}") from error
-    if len(lengths) == 0 or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
-        raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
-    return counts.encode() if isinstance(counts, str) else counts
-
-
-def _keypoints(values: Any, count: int, where: str) -> list[float]:
-    """x, y and visibility of each; all zero (not labelled) where there are none."""
-    if not values or not count:
-        return [0.0] * (3 * count)
-    if not isinstance(values, list) or len(values) != 3 * count:
-        raise SightlineError(f'{where} has a "keypoints" that is no list of {3 * count} numbers')
-    return numbers(values, where, "keypoints")
 
 
 def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     """A data set as ``open_dataset`` reads it: pictures in ``out/split``, things in
     ``out/annotations/instances_split.json``, whose path is returned, and where its scenes have
-    panoptic maps, those beside.
+    panoptic maps or captions, those beside.
 
     Picture files are copied; pictures without a file are saved as PNG. The JSON is written last,
     and renamed into place: where it is, all is.
@@ -315,6 +278,7 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     images: list[Record] = []
     things: list[Record] = []
     panoptic: list[Record] = []
+    captions: list[Record] = []
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
@@ -330,6 +294,11 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
             panoptic.append(
                 {"image_id": image_id, "file_name": file.name, "segments_info": segments}
             )
+        for caption in scene.captions or []:
+            captions.append({"id": len(captions) + 1, "image_id": image_id, "caption": caption})
+    if captions:
+        document = {"images": images, "annotations": captions}
+        _write_json(annotations / f"captions_{split}.json", document)
     if panoptic:
         categories = write_categories(dataset.classes, stuff=True)
         document = {"images": images, "annotations": panoptic, "categories": categories}

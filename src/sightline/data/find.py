@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sightline.data.images import SUFFIXES
+from sightline.errors import SightlineError
 
 _SPLIT_WORDS = {
     "train": "train",
@@ -32,6 +33,41 @@ def split_of(name: str) -> str | None:
 
 def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def head(file: Path) -> bytes:
+    """The first 64 KB, to see what a file of any name may be: data sets are full of label maps and
+    settings. Nothing where it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1 << 16)
+    except OSError:
+        return b""
+
+
+def by_folder(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Annotation files by the splits that their folders speak of, and "all" of them; nothing where
+    there are none."""
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        split = split_of(" ".join(file.parent.relative_to(path).parts))
+        if split:
+            found.setdefault(split, []).append(file)
+    return found | {"all": list(files)} if files else {}
+
+
+def read_lines(file: Path) -> list[str]:
+    """Of a text in UTF-8, whatever the machine it comes from ends lines with.
+
+    Raises:
+        SightlineError: it cannot be read, or has another encoding.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
 
 
 def picture_folders(bases: Iterable[Path], split: str | None = None) -> list[Path]:
@@ -102,6 +138,15 @@ class Pictures:
             by_lower = {name.lower(): name for name in reversed(files)}
             self._names[folder] = by_stem | by_lower | {name: name for name in files}
         return self._names[folder]
+
+
+def pictures_of(folder: Path, path: Path) -> Pictures:
+    """Those of the annotation files in a folder: beside them, beside the folder, or anywhere in the
+    data set."""
+    bases = [folder]
+    while bases[-1] != path:
+        bases.append(bases[-1].parent)
+    return Pictures(picture_folders(bases, split_of(" ".join(folder.relative_to(path).parts))))
 
 
 def _stem(name: str) -> str:

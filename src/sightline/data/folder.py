@@ -4,20 +4,21 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sightline.data import coco, voc
+from sightline.data import coco, cvat, index_png, jsonlines, labelme, labelstudio, voc
 from sightline.data.packed import Dataset, Packed, Splits
 from sightline.errors import SightlineError
 
-_FORMATS = (coco, voc)
+_FORMATS = (labelme, labelstudio, jsonlines, cvat, coco, voc, index_png)
 
 
 def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     """What to train on and what to measure on.
 
-    ``path`` is a folder (COCO JSON or Pascal VOC XML) or one COCO annotation file. Where trainval
-    and val are listed and train is not, train is what trainval has and val has not. Where there is
-    no val split, the share ``val`` of the pictures is set aside: those whose hash of (seed, file
-    name) is lowest, so the same pictures wherever the folder lies. A test split is not touched.
+    ``path`` is a folder of any format that docs/data.md lists, or one annotation file. Where
+    trainval and val are listed and train is not, train is what trainval has and val has not. Where
+    there is no val split, the share ``val`` of the pictures is set aside: those whose hash of
+    (seed, file name) is lowest, so the same pictures wherever the folder lies. A test split is not
+    touched.
 
     Raises:
         SightlineError: no such folder, no known layout, nothing to train on, or a flaw in a file.

@@ -25,7 +25,7 @@ SUFFIXES = frozenset(
     | {".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 # What Pillow raises for a damaged file; RuntimeError is AVIF's.
-_DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
+DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION = 274  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 
@@ -91,7 +91,7 @@ def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
             return from_pillow(image)
     except UnidentifiedImageError as error:
         raise SightlineError("unknown format") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise SightlineError(str(error)) from error
 
 
@@ -107,7 +107,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and _orientation(image) in _TURNED
     except UnidentifiedImageError as error:
         raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise SightlineError(f"cannot read {path}: {error}") from error
     return (width, height) if turned else (height, width)
 

@@ -17,7 +17,7 @@ import torch.utils.data
 from torch import Tensor
 
 from sightline.data.images import torchcodec_decoder
-from sightline.data.packed import Dataset
+from sightline.data.packed import Dataset, lean
 from sightline.data.parcel import Parcel
 from sightline.data.transforms import Augment
 from sightline.errors import SightlineError
@@ -110,7 +110,7 @@ def train_loader(
         augment = replace(augment, mirrored=dataset.classes.mirrored)
     plan = plan_epoch(_groups(dataset), batch * world, seed, epoch, least=world)
     shares = [share(pictures, rank, world) for pictures in plan[start:]]
-    samples = _Samples(dataset, preprocess, needs, augment, mix(seed, epoch))
+    samples = _Samples(lean(dataset, needs), preprocess, needs, augment, mix(seed, epoch))
     return Loader(samples, shares, workers)
 
 
@@ -135,12 +135,12 @@ def eval_loader(
     shapes = [height / width for height, width in map(dataset.size, range(len(dataset)))]
     order = sorted(range(len(dataset)), key=lambda index: (shapes[index], index))[rank::world]
     plan = [order[first : first + batch] for first in range(0, len(order), batch)]
-    return Loader(_Samples(dataset, preprocess, needs, None, 0), plan, workers)
+    return Loader(_Samples(lean(dataset, needs), preprocess, needs, None, 0), plan, workers)
 
 
 def _check_needs(dataset: Dataset, needs: frozenset[str]) -> None:
     """A field is present in all scenes of a data set or in none."""
-    scene = dataset.scene(0)
+    scene = lean(dataset, needs).scene(0)
     known = vars(scene) | vars(scene.things) | scene.things.extra
     for name in sorted(needs):
         if known.get(name) is None:
@@ -230,6 +230,7 @@ class _Samples:
             things=things,
             semantic=scene.semantic if "semantic" in self.needs else None,
             panoptic=scene.panoptic if "panoptic" in self.needs else None,
+            captions=scene.captions if "captions" in self.needs else None,
         )
 
 

@@ -8,7 +8,7 @@ after another, and ``spans`` say from where to where.
 
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from sightline.data.images import read_image
+from sightline.data.maps import PackedLabels, PackedPanoptic
+from sightline.data.strings import PackedCaptions, Strings, in_one_row, spans_between
 from sightline.errors import SightlineError
 from sightline.shapes import Bool, Float, Int, UInt8
-from sightline.types import Classes, Instances, Polygons, Rle, Scene
+from sightline.types import Classes, Instances, Polygons, Rle, Scene, Segment
 
 _REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
 
@@ -51,35 +53,6 @@ class Splits(NamedTuple):
 
 class DataWarning(UserWarning):
     """Something in the data that was mended and that the user should know of: one line."""
-
-
-@dataclass(frozen=True, eq=False)
-class Strings:
-    """Strings as bytes, and where each begins and ends."""
-
-    text: UInt8[Tensor, " T"]
-    spans: Int[Tensor, "I 2"]
-
-    @classmethod
-    def pack(cls, strings: Iterable[str | bytes]) -> "Strings":
-        text, ends = bytearray(), array("q", [0])
-        for string in strings:
-            text += string if isinstance(string, bytes) else string.encode()
-            ends.append(len(text))
-        return cls(_tensor(text, torch.uint8), _spans(ends))
-
-    def __len__(self) -> int:
-        return len(self.spans)
-
-    def encoded(self, index: int) -> bytes:
-        start, end = self.spans[index].tolist()
-        return self.text[start:end].numpy().tobytes()
-
-    def __getitem__(self, index: int) -> str:
-        return self.encoded(index).decode()
-
-    def take(self, indices: Int[Tensor, " J"]) -> "Strings":
-        return replace(self, spans=self.spans[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +93,9 @@ class Packed:
     masks: PackedMasks | None = None
     keypoints: Float[Tensor, "N K 3"] | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
+    semantic: PackedLabels | None = None
+    panoptic: PackedPanoptic | None = None
+    captions: PackedCaptions | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -165,8 +141,15 @@ class Packed:
             keypoints=None if self.keypoints is None else self.keypoints[rows].clone(),
             extra={name: column[rows].clone() for name, column in self.extra.items()},
         )
-        path, image_id = str(self.path(index)), self.image_id(index)
-        return Scene(size=size, things=things, path=path, image_id=image_id)
+        return Scene(
+            size=size,
+            things=things,
+            semantic=None if self.semantic is None else self.semantic.map(index, self.root, size),
+            panoptic=None if self.panoptic is None else self.panoptic.map(index, self.root, size),
+            captions=None if self.captions is None else self.captions.of(index),
+            path=str(self.path(index)),
+            image_id=self.image_id(index),
+        )
 
     def take(self, indices: Sequence[int]) -> "Packed":
         """Some of the pictures, in this order; the things are shared, not copied."""
@@ -177,7 +160,18 @@ class Packed:
             sizes=self.sizes[rows],
             image_ids=ids.take(rows) if isinstance(ids, Strings) else ids[rows],
             spans=self.spans[rows],
+            semantic=self.semantic and self.semantic.take(rows),
+            panoptic=self.panoptic and self.panoptic.take(rows),
+            captions=self.captions and self.captions.take(rows),
         )
+
+
+def lean(dataset: Dataset, needs: Collection[str] = ()) -> Dataset:
+    """Without the maps that nobody needs: each would be read from a file of its own."""
+    if not isinstance(dataset, Packed):
+        return dataset
+    kept = {name: getattr(dataset, name) for name in ("semantic", "panoptic") if name in needs}
+    return replace(dataset, **({"semantic": None, "panoptic": None} | kept))
 
 
 def _size_hint(found: tuple[int, ...], annotated: tuple[int, int]) -> str:
@@ -205,6 +199,10 @@ class Packer:
         self.polygon_at, self.point_at = array("q", [0]), array("q", [0])
         self.counts: list[bytes] = []
         self.extra: dict[str, list[Any]] = {}
+        self.label_maps, self.panoptic_maps = dict[int, str](), dict[int, str]()
+        self.meaning: Mapping[int, int] = {}
+        self.segments: dict[int, Sequence[Segment]] = {}
+        self.captions: dict[int, Sequence[str]] = {}
         self.dropped = self.clipped = 0
 
     @contextmanager
@@ -219,6 +217,21 @@ class Packer:
         self.sizes.extend(size)
         self.image_ids.append(image_id)
         self.thing_at.append(len(self.labels))
+
+    def label_map(self, path: str | Path, meaning: Mapping[int, int]) -> None:
+        """Of the picture last taken in. ``meaning`` is the label of each value that may stand in
+        the file, the same for all pictures."""
+        self.label_maps[len(self.paths) - 1] = Path(path).as_posix()
+        self.meaning = meaning
+
+    def panoptic_map(self, path: str | Path, segments: Sequence[Segment]) -> None:
+        """Of the picture last taken in."""
+        self.panoptic_maps[len(self.paths) - 1] = Path(path).as_posix()
+        self.segments[len(self.paths) - 1] = segments
+
+    def say(self, captions: Sequence[str]) -> None:
+        """Sentences about the picture last taken in."""
+        self.captions[len(self.paths) - 1] = captions
 
     def thing(
         self,
@@ -278,7 +291,7 @@ class Packer:
             paths=Strings.pack(self.paths),
             sizes=_tensor(self.sizes, torch.int64).view(-1, 2),
             image_ids=_ids(self.image_ids),
-            spans=_spans([*self.thing_at, things]),
+            spans=spans_between([*self.thing_at, things]),
             boxes=_tensor(self.boxes, torch.float32).view(-1, 4),
             labels=_tensor(self.labels, torch.int64),
             ignore=_tensor(self.ignore, torch.bool),
@@ -286,12 +299,31 @@ class Packer:
             masks=self._masks() if has_masks else None,
             keypoints=keypoints if self.keypoints else None,
             extra={name: torch.tensor(column) for name, column in self.extra.items()},
+            semantic=self._label_maps() if self.label_maps else None,
+            panoptic=self._panoptic_maps() if self.panoptic_maps else None,
+            captions=self._captions() if self.captions else None,
         )
+
+    def _label_maps(self) -> PackedLabels:
+        paths = Strings.pack(self.label_maps.get(i, "") for i in range(len(self.paths)))
+        values = sorted(self.meaning)
+        labels = [self.meaning[value] for value in values]
+        return PackedLabels(paths, torch.tensor(values), torch.tensor(labels))
+
+    def _panoptic_maps(self) -> PackedPanoptic:
+        paths = Strings.pack(self.panoptic_maps.get(i, "") for i in range(len(self.paths)))
+        rows, spans = in_one_row(self.segments, len(self.paths))
+        fields = [(s.id, s.label, s.thing, s.ignore) for s in rows]
+        return PackedPanoptic(paths, spans, torch.tensor(fields, dtype=torch.int64).view(-1, 4))
+
+    def _captions(self) -> PackedCaptions:
+        texts, spans = in_one_row(self.captions, len(self.paths))
+        return PackedCaptions(Strings.pack(texts), spans)
 
     def _masks(self) -> PackedMasks:
         return PackedMasks(
-            polygons=_spans(self.polygon_at),
-            outlines=_spans(self.point_at),
+            polygons=spans_between(self.polygon_at),
+            outlines=spans_between(self.point_at),
             points=_tensor(self.points, torch.float64).view(-1, 2),
             counts=Strings.pack(self.counts),
         )
@@ -316,21 +348,13 @@ def _ids(ids: Sequence[int | str]) -> Tensor | Strings:
     return Strings.pack(map(str, ids))
 
 
-def _spans(offsets: Sequence[int]) -> Int[Tensor, "I 2"]:
-    """From I + 1 offsets, the first of which is 0."""
-    at = torch.tensor(offsets, dtype=torch.int64)
-    return torch.stack([at[:-1], at[1:]], dim=1)
-
-
 _TYPES = {"d": torch.float64, "q": torch.int64, "b": torch.int8}
 
 
 def _tensor(values: Any, dtype: torch.dtype) -> Tensor:
-    """A tensor of its own memory, from an array, bytes or a list."""
+    """A tensor of its own memory, from an array or a list."""
     if len(values) == 0:
         return torch.zeros(0, dtype=dtype)
     if isinstance(values, array):
         return torch.frombuffer(values, dtype=_TYPES[values.typecode]).to(dtype, copy=True)
-    if isinstance(values, bytearray):
-        return torch.frombuffer(values, dtype=torch.uint8).clone()
     return torch.tensor(values, dtype=dtype)

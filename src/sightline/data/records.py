@@ -1,11 +1,70 @@
 """Looking into the records of an annotation file, where anything may stand."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.errors import SightlineError
 
 LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
+
+
+def load_json(path: Path) -> Any:
+    """What is in a JSON file.
+
+    Raises:
+        SightlineError: it cannot be read, or is no JSON; the line says where.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
+    except (RecursionError, ValueError) as error:
+        raise SightlineError(f"{path}: broken JSON ({error})") from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+
+
+def load_xml(path: Path) -> Element:
+    """The root of an XML file.
+
+    Raises:
+        SightlineError: it cannot be read, or is no XML; the line says where.
+    """
+    try:
+        return parse(path).getroot()
+    except ParseError as error:
+        line, column = error.position
+        where = f"line {line}, column {column + 1}"
+        raise SightlineError(f"{path}, {where}: broken XML ({error})") from error
+    except (ValueError, LookupError) as error:
+        raise SightlineError(
+            f"{path}: its encoding cannot be read ({error}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+
+
+def size_of(height: Any, width: Any, where: str) -> tuple[int, int] | None:
+    """A picture's height and width as annotated; None where one is not told.
+
+    Raises:
+        SightlineError: they are no size of a picture.
+    """
+    if height is None or width is None:
+        return None
+    record = {"height": height, "width": width}
+    size = field(record, "height", int, where), field(record, "width", int, where)
+    if min(size) < 1:
+        raise SightlineError(f"{where} has width {size[1]} and height {size[0]}")
+    if max(size) > LARGEST:
+        raise SightlineError(f"{where} has a width or height beyond any picture's")
+    return size
 
 
 def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
@@ -20,6 +79,18 @@ def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise SightlineError(f'{where} has no proper "{key}": {str(value)[:40]}')
     return value
+
+
+def flag(record: dict[str, Any], key: str, where: str) -> bool:
+    """Whether it is set; left out, it is not.
+
+    Raises:
+        SightlineError: it is neither 0 nor 1.
+    """
+    value = record.get(key)
+    if value not in (None, 0, 1):  # True is 1; but "0" is a word, and would count as yes
+        raise SightlineError(f'{where} has an "{key}" that is neither 0 nor 1: {value!r:.40}')
+    return bool(value)
 
 
 def numbers(values: Any, where: str, key: str) -> list[float]:

@@ -52,6 +52,21 @@ def expand(counts: bytes) -> Runs:
     return runs
 
 
+def of_block(block: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, ...]) -> list[int]:
+    """The runs of a map of height and width ``size`` that is ``block``, not all 0, at ``corner``
+    (top, left) and 0 elsewhere."""
+    height, width = size
+    columns = np.zeros((block.shape[1], block.shape[0] + 2), dtype=bool)
+    columns[:, 1:-1] = block.T
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
+    bounds = (corner[1] + column) * height + corner[0] + row  # start, end, start, end, ...
+    # A run that ends at the foot of a column goes on where the next begins at its head.
+    apart = np.repeat(bounds[1:-1:2] != bounds[2::2], 2)
+    bounds = bounds[np.concatenate([[True], apart, [True]])]
+    runs: list[int] = np.diff(bounds, prepend=0, append=height * width).tolist()
+    return runs if runs[-1] else runs[:-1]
+
+
 def box(runs: Runs, height: int) -> tuple[float, float, float, float]:
     """The tight box of the ones, xyxy; all zero where there are none."""
     ends = runs.cumsum()

@@ -14,12 +14,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError, parse
+from xml.etree.ElementTree import Element
 
-from sightline.data.find import Pictures, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
-from sightline.data.records import LARGEST
+from sightline.data.records import LARGEST, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -32,19 +32,13 @@ def find(path: Path) -> dict[str, list[Path]]:
     lists, the folders named after a split ("train", "valid")."""
     if not path.is_dir():
         return {}
-    folders = {folder: sorted(folder.glob("*.xml")) for folder in _xml_folders(path)}
-    xmls = [xml for files in folders.values() for xml in files]
+    xmls = [xml for folder in _xml_folders(path) for xml in sorted(folder.glob("*.xml"))]
     if not xmls:
         return {}
     listed = _listed(path, xmls)
     if listed:
         return listed | {"all": xmls}
-    found: dict[str, list[Path]] = {}
-    for folder, files in folders.items():
-        split = split_of(" ".join(folder.relative_to(path).parts))
-        if split and files:
-            found.setdefault(split, []).extend(files)
-    return found | {"all": xmls}
+    return by_folder(path, xmls)
 
 
 def _xml_folders(path: Path) -> list[Path]:
@@ -79,13 +73,7 @@ def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
 
 def _entries(file: Path) -> list[str]:
     """The first word of each line."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    return [line.split()[0] for line in read_lines(file) if line.strip()]
 
 
 def _names_last(entry: str) -> str:
@@ -123,13 +111,13 @@ def read(
 
 
 def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
-    trees = {xml: _parse(xml) for xml in xmls}
+    trees = {xml: load_xml(xml) for xml in xmls}
     names = {_name(thing, xml) for xml, tree in trees.items() for thing in tree.iter("object")}
     if not names:
         raise SightlineError(f"{path} has no annotations: no object in {len(xmls)} XML files")
     labels = {name: label for label, name in enumerate(sorted(names))}
     folders = dict.fromkeys(xml.parent for xml in xmls)
-    pictures = {folder: _pictures(folder, path) for folder in folders}
+    pictures = {folder: pictures_of(folder, path) for folder in folders}
     packer = make(path, path, 0)
     for xml, tree in trees.items():
         with packer.record():
@@ -152,14 +140,6 @@ def _thing(packer: Packer, thing: Element, labels: dict[str, int], xml: Path) ->
     )
 
 
-def _pictures(folder: Path, path: Path) -> Pictures:
-    """Beside the XML files, beside their folder, or anywhere in the data set."""
-    bases = [folder]
-    while bases[-1] != path:
-        bases.append(bases[-1].parent)
-    return Pictures(picture_folders(bases, split_of(" ".join(folder.relative_to(path).parts))))
-
-
 def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
     """Named like the XML, or, failing that, as the XML says: <filename> is often out of date."""
     told = tree.findtext("filename") or xml.stem
@@ -169,21 +149,6 @@ def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
         folders = ", ".join(str(folder) for folder in pictures.folders[:4])
         raise SightlineError(f"{xml}: no picture {told} or {xml.stem}.* (looked in {folders})")
     return file
-
-
-def _parse(xml: Path) -> Element:
-    try:
-        return parse(xml).getroot()
-    except ParseError as error:
-        line, column = error.position
-        where = f"line {line}, column {column + 1}"
-        raise SightlineError(f"{xml}, {where}: broken XML ({error})") from error
-    except (ValueError, LookupError) as error:
-        raise SightlineError(
-            f"{xml}: its encoding cannot be read ({error}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {xml}: {error.strerror}") from error
 
 
 def _name(thing: Element, xml: Path) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.data.runs import of_block
 from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.dataset import LEAST_PIXELS, stage
 from sightline.data.toybox.description import GROUNDS, MATERIALS, SHAPES, SIZES, SKIES
-from sightline.data.toybox.labels import CLASSES, _runs
+from sightline.data.toybox.labels import CLASSES
 from sightline.errors import SightlineError
 from sightline.ops import masks
 from sightline.types import Scene
@@ -79,7 +80,7 @@ def test_run_lengths_of_any_map() -> None:
         whole[rng.integers(size[0]), rng.integers(size[1])] = True
         rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
         block = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        runs = _runs(block, (int(rows[0]), int(columns[0])), size)
+        runs = of_block(block, (int(rows[0]), int(columns[0])), size)
         values = np.repeat(np.arange(len(runs)) % 2, runs)
         np.testing.assert_array_equal(values.reshape(size[::-1]).T, whole)
         assert all(runs[1:])

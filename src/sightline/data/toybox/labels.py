@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.data.runs import compress
+from sightline.data import runs
 from sightline.data.toybox.camera import Camera
 from sightline.data.toybox.description import GROUNDS, SHAPES, SKIES, Description, Thing
 from sightline.data.toybox.outline import Outline
@@ -61,23 +61,9 @@ def _extent(what: NDArray[np.int16], number: int) -> tuple[tuple[int, int, int, 
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
     block = mask[top:bottom, left:right]
-    rle = {"size": list(what.shape), "counts": compress(_runs(block, (top, left), what.shape))}
+    counts = runs.compress(runs.of_block(block, (top, left), what.shape))
+    rle = {"size": list(what.shape), "counts": counts}
     return (left, top, right, bottom), int(np.count_nonzero(block)), rle
-
-
-def _runs(block: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, ...]) -> list[int]:
-    """The lengths of the runs of 0, 1, 0, ..., down the columns, of a map of height and width
-    ``size`` that is ``block``, not all 0, at ``corner`` (top, left) and 0 elsewhere."""
-    height, width = size
-    columns = np.zeros((block.shape[1], block.shape[0] + 2), dtype=bool)
-    columns[:, 1:-1] = block.T
-    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
-    bounds = (corner[1] + column) * height + corner[0] + row  # start, end, start, end, ...
-    # A run that ends at the foot of a column goes on where the next begins at its head.
-    apart = np.repeat(bounds[1:-1:2] != bounds[2::2], 2)
-    bounds = bounds[np.concatenate([[True], apart, [True]])]
-    runs: list[int] = np.diff(bounds, prepend=0, append=height * width).tolist()
-    return runs if runs[-1] else runs[:-1]
 
 
 def _keypoints(

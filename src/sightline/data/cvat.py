@@ -1,0 +1,246 @@
+"""CVAT's XML, "CVAT for images 1.1": one file that lists pictures and the shapes on each.
+
+Shapes of one label and one ``group_id`` (other than 0) are the parts of one thing. Boxes are boxes,
+turned ones also polygons; polygons, ellipses and masks are masks too. Polylines, points, skeletons
+and cuboids are no things: they are left out, and counted in a warning. ``occluded`` is kept in
+``extra["occluded"]``; an attribute is_crowd, difficult or ignore that is true makes an ignore
+region. Classes are the labels of the task or project, in its order. A picture's ``subset`` is its
+split, where that is the word for one. Tracks of videos are refused.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
+from sightline.data.images import image_size
+from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
+from sightline.data.parts import Part, block, ellipse, join, polygon, turned
+from sightline.data.records import load_xml, numbers, size_of
+from sightline.errors import SightlineError
+from sightline.types import Classes
+
+LOOKED_FOR = "CVAT XML (annotations.xml)"
+_THINGS = ("box", "polygon", "ellipse", "mask")
+_NO_THINGS = ("polyline", "points", "skeleton", "cuboid")
+_OTHER_LABELS = ("tag", *_NO_THINGS)
+_TRIED = 8  # XML files of a folder that are looked into before it is passed over
+_IGNORED = ("is_crowd", "iscrowd", "crowd", "difficult", "ignore")
+
+
+Listed = list[tuple[Path, str | None]]  # files, each with the subset that is meant, or all of it
+
+
+def find(path: Path) -> dict[str, Listed]:
+    """The files of each split and of "all": by the subsets inside them, or by their folders."""
+    found: dict[str, Listed] = {}
+    for file in filter(_looks_right, _candidates(path)):
+        found.setdefault("all", []).append((file, None))
+        around = None if path.is_file() else split_of("/".join(file.relative_to(path).parts))
+        if around:
+            found.setdefault(around, []).append((file, None))
+        for subset in () if around else _subsets(file):
+            found.setdefault(split_of(subset) or subset, []).append((file, subset))
+    return found
+
+
+def _candidates(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".xml" else []
+    folders = [path, *subfolders(path)]
+    return [file for folder in folders for file in sorted(folder.glob("*.xml"))[:_TRIED]]
+
+
+def _looks_right(file: Path) -> bool:
+    start = head(file)
+    return b"<annotations" in start and any(
+        tag in start for tag in (b"<image", b"<track", b"<meta")
+    )
+
+
+def _subsets(file: Path) -> list[str]:
+    """Those that are words for splits, without making a tree of the file."""
+    try:
+        found = set(re.findall(rb'<image [^>]*subset="([^"]*)"', file.read_bytes()))
+    except OSError as error:
+        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
+    names = sorted(name.decode(errors="replace") for name in found)
+    return [name for name in names if split_of(name)]
+
+
+def read(
+    path: Path, found: dict[str, Listed], wanted: Sequence[str], packer: MakePacker = Packer
+) -> dict[str, Packed]:
+    """The wanted splits; the classes are those of all files.
+
+    Raises:
+        SightlineError: whatever is wrong in a file, with its picture and shape.
+
+    Warns:
+        DataWarning: shapes that are no things were left out.
+    """
+    trees = {file: load_xml(file) for file, _ in found["all"]}
+    for file, tree in trees.items():
+        if tree.find("track") is not None:
+            raise SightlineError(
+                f"{file} has tracks of a video: export the task as CVAT for images 1.1"
+            )
+    names = _names(trees)
+    if not names:
+        raise SightlineError(f"{path} has no labels")
+    _warn(path, trees)
+    return {split: _pack(path, split, trees, found[split], names, packer) for split in wanted}
+
+
+def _names(trees: dict[Path, Element]) -> list[str]:
+    """Labels that may be of things; without a list of labels, those of the shapes, sorted."""
+    listed = [label for tree in trees.values() for label in tree.iterfind("meta//labels/label")]
+    names = [
+        (label.findtext("name") or "").strip()
+        for label in listed
+        if label.find("parent") is None and label.findtext("type") not in _OTHER_LABELS
+    ]
+    shapes = [s for tree in trees.values() for s in tree.iterfind("image/*") if s.tag in _THINGS]
+    used = sorted({shape.get("label", "").strip() for shape in shapes})
+    return list(dict.fromkeys(filter(None, names if listed else used)))
+
+
+def _warn(path: Path, trees: dict[Path, Element]) -> None:
+    tags = [shape.tag for tree in trees.values() for shape in tree.iterfind("image/*")]
+    left_out = [tag for tag in tags if tag not in _THINGS]
+    if left_out:
+        kinds = ", ".join(sorted(set(left_out)))
+        told = f"{path}: {len(left_out)} shapes left out that are no things: {kinds}"
+        warnings.warn(told, DataWarning, stacklevel=3)
+
+
+def _pack(
+    path: Path,
+    split: str,
+    trees: dict[Path, Element],
+    listed: Listed,
+    names: list[str],
+    make: MakePacker,
+) -> Packed:
+    root = path.parent if path.is_file() else path
+    labels = {name: label for label, name in enumerate(names)}
+    packer = make(path, root, 0)
+    for file, subset in listed:
+        bases = dict.fromkeys([file.parent, root])
+        pictures = Pictures(picture_folders(bases, None if split == "all" else split))
+        for image in trees[file].iterfind("image"):
+            if subset is None or image.get("subset") == subset:
+                with packer.record():
+                    _picture(packer, image, labels, pictures, file)
+    return packer.finish(Classes(tuple(names)))
+
+
+def _picture(
+    packer: Packer, image: Element, labels: dict[str, int], pictures: Pictures, file: Path
+) -> None:
+    name = image.get("name") or ""
+    where = f"{file}: image {image.get('id')}"
+    own = [folder / image.get("subset", "") / name for folder in pictures.folders]
+    picture = next((file for file in own if file.is_file()), None) or pictures.find(name)
+    if picture is None:
+        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
+        raise SightlineError(f"{where}: no picture {name or '(no name)'} (looked in {folders})")
+    height, width = (
+        _number(image, s, where) if image.get(s) else None for s in ("height", "width")
+    )
+    size = size_of(height, width, where) or image_size(picture)
+    packer.picture(picture.relative_to(packer.root), size, name)
+    for group in _groups(image):
+        with packer.record():
+            _thing(packer, group, labels, size, where)
+
+
+def _groups(image: Element) -> list[list[tuple[int, Element]]]:
+    """The numbered shapes that belong together, in the order of the first of each."""
+    groups: dict[tuple[str | None, str], list[tuple[int, Element]]] = {}
+    for number, shape in enumerate(image, start=1):
+        if shape.tag in _THINGS:
+            group = shape.get("group_id", "0")
+            of = f"alone {number}" if group == "0" else f"group {group}"
+            groups.setdefault((shape.get("label"), of), []).append((number, shape))
+    return list(groups.values())
+
+
+def _thing(
+    packer: Packer,
+    group: Sequence[tuple[int, Element]],
+    labels: dict[str, int],
+    size: tuple[int, int],
+    where: str,
+) -> None:
+    number, first = group[0]
+    label = first.get("label", "").strip()
+    if label not in labels:
+        raise SightlineError(f"{where}, shape {number} has a label that is not listed: {label}")
+    parts = [_part(shape, size, f"{where}, shape {number}") for number, shape in group]
+    box, polygons, counts, area = join(parts, size)
+    packer.thing(
+        box,
+        labels[label],
+        ignore=any(_ignored(shape) for _, shape in group),
+        area=area,
+        polygons=polygons,
+        counts=counts,
+        occluded=any(shape.get("occluded") == "1" for _, shape in group),
+    )
+
+
+def _ignored(shape: Element) -> bool:
+    return any(
+        (attribute.get("name") or "").lower() in _IGNORED
+        and (attribute.text or "").strip().lower() in ("true", "1", "yes")
+        for attribute in shape.iterfind("attribute")
+    )
+
+
+def _part(shape: Element, size: tuple[int, int], where: str) -> Part:
+    def value(key: str) -> float:
+        return _number(shape, key, where)
+
+    degrees = value("rotation") if shape.get("rotation") else 0.0
+    if shape.tag == "box":
+        x1, y1, x2, y2 = (value(key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return turned((x1, y1, x2, y2), degrees, ((x1 + x2) / 2, (y1 + y2) / 2))
+    if shape.tag == "ellipse":
+        return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), degrees)
+    if shape.tag == "mask":
+        corner = round(value("top")), round(value("left"))
+        return block(_pixels(shape, size, where), corner, size)
+    points = numbers(re.split("[,;]", shape.get("points") or ""), where, "points")
+    if len(points) < 6 or len(points) % 2:
+        raise SightlineError(f"{where} is a polygon of {len(points) / 2:g} points")
+    return polygon(points)
+
+
+def _pixels(shape: Element, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
+    """Runs of 0 and 1 in turn, 0 first, along the rows of the mask's own window."""
+    height, width = (round(_number(shape, key, where)) for key in ("height", "width"))
+    if not (0 < height <= size[0] and 0 < width <= size[1]):
+        raise SightlineError(
+            f"{where} is a mask of {width}x{height} in a {size[1]}x{size[0]} picture"
+        )
+    runs = np.array(numbers((shape.get("rle") or "").split(","), where, "rle"))
+    if runs.min() < 0 or runs.sum() != height * width:
+        raise SightlineError(f"{where} has an rle that does not fill its {width}x{height} pixels")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs.astype(np.int64)).reshape(height, width)
+
+
+def _number(element: Element, key: str, where: str) -> float:
+    try:
+        number = float(element.get(key, ""))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise SightlineError(f'{where} has no proper "{key}": {element.get(key, "")[:40]}')
+    return number

@@ -1,0 +1,278 @@
+"""Detectron2's dataset dicts as JSON: one picture a line, or a list of them.
+
+A box is x1, y1, x2, y2 (``bbox_mode`` 0) or x, y, width, height (1). Class names come from
+``metadata.json`` (``thing_classes``, ``stuff_classes``, ``keypoint_names``) or ``classes.txt``
+beside the file or in the data set's folder; without either the numbers are the names. Label maps
+(``sem_seg_file_name``) number the stuff from 0, 255 is unlabelled; a segment of a panoptic map is a
+thing or stuff as ``isthing`` says. Keypoints are taken in continuous coordinates, as Detectron2 has
+them.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sightline.data import runs
+from sightline.data.categories import mirrored
+from sightline.data.find import Pictures, head, picture_folders, read_lines, split_of, subfolders
+from sightline.data.images import image_size
+from sightline.data.packed import MakePacker, Packed, Packer
+from sightline.data.parts import polygon
+from sightline.data.records import field, flag, load_json, numbers, size_of
+from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
+from sightline.errors import SightlineError
+from sightline.types import UNLABELLED, Classes, Segment
+
+Record = dict[str, Any]
+LOOKED_FOR = "JSON lines of Detectron2 (*.jsonl)"
+_TRIED = 8  # files of a folder that are looked into before it is passed over
+_LAYERS = ("annotations", "sem_seg_file_name", "pan_seg_file_name")
+
+
+class Numbered(NamedTuple):
+    """A record and where it stands, for messages."""
+
+    where: str
+    record: Record
+
+
+def find(path: Path) -> dict[str, list[Path]]:
+    """The files of each split, by file or folder name, and of "all"."""
+    if path.is_file():
+        right = path.suffix in (".json", ".jsonl") and _looks_right(path)
+        return {"all": [path]} if right else {}
+    found: dict[str, list[Path]] = {}
+    for folder in [path, *subfolders(path)]:
+        for ending in ("*.jsonl", "*.json"):
+            for file in filter(_looks_right, sorted(folder.glob(ending))[:_TRIED]):
+                found.setdefault("all", []).append(file)
+                split = split_of("/".join(file.relative_to(path).parts))
+                if split:
+                    found.setdefault(split, []).append(file)
+    return found
+
+
+def _looks_right(file: Path) -> bool:
+    """The first line is a picture's record, or begins as one: with a file name before any list."""
+    start = head(file).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not any(f'"{key}"'.encode() in start for key in _LAYERS):
+        return False
+    try:
+        first = json.loads(start.split(b"\n", 1)[0])
+    except (RecursionError, ValueError):
+        first = None
+    named = isinstance(first, dict) and "file_name" in first
+    return named or re.match(rb'\[?\s*\{[^][]*"file_name"', start) is not None
+
+
+def read(
+    path: Path, found: dict[str, list[Path]], wanted: Sequence[str], packer: MakePacker = Packer
+) -> dict[str, Packed]:
+    """The wanted splits, with one list of classes.
+
+    Raises:
+        SightlineError: whatever is wrong in a file, with its line.
+    """
+    root = path.parent if path.is_file() else path
+    records = {file: list(_records(file)) for file in found["all"]}
+    everything = [numbered for of_file in records.values() for numbered in of_file]
+    classes = _classes([*dict.fromkeys([found["all"][0].parent, root])], everything)
+    return {
+        split: _pack(root, split, {file: records[file] for file in found[split]}, classes, packer)
+        for split in wanted
+    }
+
+
+def _records(file: Path) -> Iterator[Numbered]:
+    lines = read_lines(file)
+    if next((line for line in lines if line.strip()), "").lstrip().startswith("["):
+        found = [(f"{file}: record {n}", r) for n, r in enumerate(load_json(file), start=1)]
+    else:
+        numbered = enumerate(lines, start=1)
+        found = [
+            (f"{file}, line {n}", _parse(line, file, n)) for n, line in numbered if line.strip()
+        ]
+    for where, record in found:
+        if not isinstance(record, dict):
+            raise SightlineError(f"{where} is no record of a picture: {record!s:.40}")
+        things = record.get("annotations", [])
+        if not isinstance(things, list) or not all(isinstance(thing, dict) for thing in things):
+            raise SightlineError(f'{where} has "annotations" that are no list of records')
+        yield Numbered(where, record)
+
+
+def _parse(line: str, file: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        where = f"{file}, line {number}, column {error.colno}"
+        raise SightlineError(f"{where}: broken JSON ({error.msg})") from error
+    except (RecursionError, ValueError) as error:
+        raise SightlineError(f"{file}, line {number}: broken JSON ({error})") from error
+
+
+def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
+    """As a file beside names them, or by their numbers."""
+    metadata: Record = {}
+    for file in (folder / "metadata.json" for folder in folders):
+        if file.is_file() and not metadata:
+            metadata = load_json(file)
+            if not isinstance(metadata, dict):
+                raise SightlineError(f"{file} has no names of classes")
+    texts = (folder / name for folder in folders for name in ("classes.txt", "thing_classes.txt"))
+    lines = next((read_lines(file) for file in texts if file.is_file()), [])
+    names = metadata.get("thing_classes") or [line.strip() for line in lines if line.strip()]
+    things = [thing for numbered in records for thing in numbered.record.get("annotations", [])]
+    used = {
+        thing.get("category_id") for thing in things if isinstance(thing.get("category_id"), int)
+    }
+    ids = range(len(names)) if names else sorted(used)
+    points = [t["keypoints"] for t in things if isinstance(t.get("keypoints"), list)]
+    count = len(points[0]) // 3 if points else 0
+    keypoints = tuple(map(str, metadata.get("keypoint_names") or range(count)))[:count]
+    return Classes(
+        names=tuple(map(str, names or ids)),
+        ids=tuple(ids),
+        stuff=tuple(map(str, metadata.get("stuff_classes") or ())),
+        keypoints=keypoints,
+        mirrored=mirrored(keypoints),
+    )
+
+
+def _pack(
+    root: Path,
+    split: str,
+    records: dict[Path, list[Numbered]],
+    classes: Classes,
+    make: MakePacker,
+) -> Packed:
+    packer = make(root, root, len(classes.keypoints))
+    taken = set[int | str]()
+    for file, of_file in records.items():
+        bases = dict.fromkeys([file.parent, root])
+        pictures = Pictures(picture_folders(bases, None if split == "all" else split))
+        for where, record in of_file:
+            with packer.record():
+                picture = _picture(record, file, pictures, where)
+                size = size_of(record.get("height"), record.get("width"), where)
+                size = size or image_size(picture)
+                image_id = _image_id(record, picture)
+                if image_id in taken:
+                    raise SightlineError(f"{where} is the second of image_id {image_id}")
+                taken.add(image_id)
+                packer.picture(_under(root, picture), size, image_id)
+                for number, thing in enumerate(record.get("annotations", []), start=1):
+                    with packer.record():
+                        _thing(packer, thing, classes, size, f"{where}, annotation {number}")
+                with packer.record():
+                    _maps(packer, record, file, classes, where)
+    return packer.finish(classes)
+
+
+def _image_id(record: Record, picture: Path) -> int | str:
+    number = record.get("image_id", picture.stem)
+    return number if isinstance(number, int) else str(number)
+
+
+def _picture(record: Record, file: Path, pictures: Pictures, where: str) -> Path:
+    """Where it says, from the file on; else of that name in the data set."""
+    told = field(record, "file_name", str, where)
+    exact = file.parent / told
+    found = exact if exact.is_file() else pictures.find(told)
+    if found is None:
+        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
+        raise SightlineError(f"{where}: no picture {told} (looked in {folders})")
+    return found
+
+
+def _under(root: Path, file: Path) -> Path:
+    return file.relative_to(root) if file.is_relative_to(root) else file.absolute()
+
+
+def _thing(
+    packer: Packer, thing: Record, classes: Classes, size: tuple[int, int], where: str
+) -> None:
+    category = field(thing, "category_id", int, where)
+    if category not in classes.ids:
+        raise SightlineError(f"{where} is of category {category}, which has no name")
+    polygons, counts = read_segmentation(thing.get("segmentation"), size, where)
+    box = _box(thing, where)
+    if box is None and not (polygons or counts):
+        raise SightlineError(f"{where} has neither bbox nor segmentation")
+    area: float | None = None
+    if polygons or counts:
+        lengths = runs.expand(counts)[1::2]
+        area = float(lengths.sum()) + sum(polygon(points).area or 0.0 for points in polygons)
+    packer.thing(
+        box or box_around(polygons, counts, size),
+        classes.ids.index(category),
+        ignore=flag(thing, "iscrowd", where),
+        area=area,
+        polygons=polygons,
+        counts=counts,
+        keypoints=read_keypoints(thing.get("keypoints"), packer.keypoints, where),
+    )
+
+
+def _box(thing: Record, where: str) -> tuple[float, float, float, float] | None:
+    if thing.get("bbox") is None:
+        return None
+    values = numbers(thing["bbox"], where, "bbox")
+    if len(values) != 4:
+        raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
+    x, y, across, down = values
+    match field(thing, "bbox_mode", int, where):
+        case 0:
+            return x, y, across, down
+        case 1:
+            return x, y, x + across, y + down
+        case other:
+            raise SightlineError(
+                f"{where} has bbox_mode {other}: 0 (XYXY_ABS) and 1 (XYWH_ABS) are read"
+            )
+
+
+def _maps(packer: Packer, record: Record, file: Path, classes: Classes, where: str) -> None:
+    """The label map and the panoptic map of the picture last taken in, if it has them."""
+    root, things = Path(packer.root), len(classes)
+    if record.get("sem_seg_file_name"):
+        if not classes.stuff:
+            raise SightlineError(
+                f"{where} has a label map: name its classes in {file.parent / 'metadata.json'}, "
+                "stuff_classes"
+            )
+        meaning = {value: things + value for value in range(len(classes.stuff))}
+        path = _under(root, _map_file(record, "sem_seg_file_name", file, where))
+        packer.label_map(path, {UNLABELLED: UNLABELLED} | meaning)
+    if record.get("pan_seg_file_name"):
+        infos = field(record, "segments_info", list, where)
+        segments = [_segment(info, classes, where) for info in infos]
+        if len({segment.id for segment in segments}) < len(segments):
+            raise SightlineError(f"{where} has two segments of one id")
+        path = _under(root, _map_file(record, "pan_seg_file_name", file, where))
+        packer.panoptic_map(path, segments)
+
+
+def _map_file(record: Record, key: str, file: Path, where: str) -> Path:
+    """From the file on, as it is told."""
+    path = file.parent / field(record, key, str, where)
+    if not path.is_file():
+        raise SightlineError(f"{where} has a {key} that is not there: {path}")
+    return path
+
+
+def _segment(info: Any, classes: Classes, where: str) -> Segment:
+    """Things and stuff are numbered apart where ``isthing`` tells which it is, else on."""
+    if not isinstance(info, dict):
+        raise SightlineError(f"{where} has a segment that is no record: {info!s:.40}")
+    number, category = field(info, "id", int, where), field(info, "category_id", int, where)
+    told = info.get("isthing")
+    thing = category in classes.ids if told is None else bool(told)
+    label = classes.ids.index(category) if thing and category in classes.ids else category
+    if told is not None and not thing:
+        label = len(classes) + category
+    if not 0 <= label < len(classes) + len(classes.stuff) or (thing and label >= len(classes)):
+        raise SightlineError(f"{where} has a segment of category {category}, which has no name")
+    return Segment(number, label, thing, ignore=flag(info, "iscrowd", where))

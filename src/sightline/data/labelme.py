@@ -1,0 +1,177 @@
+"""LabelMe's JSON: one file beside each picture, with the shapes that were drawn on it.
+
+Shapes of one label and one ``group_id`` are the parts of one thing. Rectangles are boxes; polygons,
+circles and masks are masks too. Lines and points are no things: they are left out, and counted in a
+warning. Classes are the labels found in all files, sorted. ``difficult``, which X-AnyLabeling
+writes, makes an ignore region.
+"""
+
+import base64
+import binascii
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sightline.data.find import Pictures, by_folder, head, pictures_of, subfolders
+from sightline.data.images import DAMAGED, image_size
+from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
+from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
+from sightline.data.records import field, load_json, numbers, size_of
+from sightline.errors import SightlineError
+from sightline.types import Classes
+
+Record = dict[str, Any]
+LOOKED_FOR = "LabelMe JSON (one beside each picture)"
+_TRIED = 8  # JSON files of a folder that are looked into before it is passed over
+_OUTLINES = ("polygon", "oriented_rectangle", "rotation")
+_NO_THINGS = ("line", "linestrip", "point", "points")
+
+
+def find(path: Path) -> dict[str, list[Path]]:
+    """The JSON files of each split, by the folders they lie in, and of "all"."""
+    if not path.is_dir():
+        return {}
+    opened = subfolders(path)
+    files: list[Path] = []
+    for folder in [path, *opened, *(inner for outer in opened for inner in subfolders(outer))]:
+        inside = sorted(folder.glob("*.json"))
+        if any(map(_looks_right, inside[:_TRIED])):
+            files += filter(_looks_right, inside)
+    return by_folder(path, files)
+
+
+def _looks_right(file: Path) -> bool:
+    start = head(file)
+    return b'"shapes"' in start and (b'"imagePath"' in start or b'"shape_type"' in start)
+
+
+def read(
+    path: Path, found: dict[str, list[Path]], wanted: Sequence[str], packer: MakePacker = Packer
+) -> dict[str, Packed]:
+    """The wanted splits; the classes are those of all files, so every split numbers them alike.
+
+    Raises:
+        SightlineError: whatever is wrong in a file, with its shape.
+
+    Warns:
+        DataWarning: lines and points were left out.
+    """
+    documents = {file: _load(file) for file in found["all"]}
+    shapes = [shape for document in documents.values() for shape in document["shapes"]]
+    things = [shape for shape in shapes if shape.get("shape_type") not in _NO_THINGS]
+    if not things:
+        raise SightlineError(f"{path} has no things in its {len(documents)} LabelMe files")
+    if len(shapes) > len(things):
+        told = f"{path}: {len(shapes) - len(things)} lines and points left out: they are no things"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    names = sorted({shape["label"] for shape in things if isinstance(shape.get("label"), str)})
+    return {
+        split: _pack(path, {file: documents[file] for file in found[split]}, names, packer)
+        for split in wanted
+    }
+
+
+def _load(file: Path) -> Record:
+    """Without the copy of the picture that LabelMe puts into its files."""
+    document = load_json(file)
+    shapes = document.get("shapes") if isinstance(document, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise SightlineError(f'{file} has no list of "shapes": not a LabelMe file')
+    return {key: value for key, value in document.items() if key != "imageData"}
+
+
+def _pack(path: Path, documents: dict[Path, Record], names: list[str], make: MakePacker) -> Packed:
+    labels = {name: label for label, name in enumerate(names)}
+    folders = dict.fromkeys(file.parent for file in documents)
+    pictures = {folder: pictures_of(folder, path) for folder in folders}
+    packer = make(path, path, 0)
+    for file, document in documents.items():
+        with packer.record():
+            picture = _picture(document, file, pictures[file.parent])
+            height, width = document.get("imageHeight"), document.get("imageWidth")
+            size = size_of(height, width, str(file)) or image_size(picture)
+            packer.picture(picture.relative_to(path), size, file.stem)
+            for group in _groups(document["shapes"]):
+                with packer.record():
+                    _thing(packer, group, labels, size, file)
+    return packer.finish(Classes(tuple(names)))
+
+
+def _picture(document: Record, file: Path, pictures: Pictures) -> Path:
+    """Beside the file as it says, or named like the file: what it says is often out of date."""
+    told = str(document.get("imagePath") or file.stem)
+    same = Path(re.split(r"[\\/]", told)[-1]).stem.lower() == file.stem.lower()
+    found = pictures.find(told, file.stem) if same else pictures.find(file.stem, told)
+    if found is None:
+        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
+        raise SightlineError(f"{file}: no picture {told} or {file.stem}.* (looked in {folders})")
+    return found
+
+
+def _groups(shapes: Sequence[Record]) -> list[list[tuple[int, Record]]]:
+    """The numbered shapes that belong together, in the order of the first of each."""
+    groups: dict[tuple[str, str], list[tuple[int, Record]]] = {}
+    for number, shape in enumerate(shapes, start=1):
+        if shape.get("shape_type") not in _NO_THINGS:
+            group = shape.get("group_id")
+            of = f"alone {number}" if group is None else f"group {group}"
+            groups.setdefault((str(shape.get("label")), of), []).append((number, shape))
+    return list(groups.values())
+
+
+def _thing(
+    packer: Packer,
+    group: Sequence[tuple[int, Record]],
+    labels: dict[str, int],
+    size: tuple[int, int],
+    file: Path,
+) -> None:
+    parts = [_part(shape, size, f"{file}: shape {number}") for number, shape in group]
+    number, first = group[0]
+    label = labels[field(first, "label", str, f"{file}: shape {number}")]
+    box, polygons, counts, area = join(parts, size)
+    ignore = any(shape.get("difficult") is True for _, shape in group)
+    packer.thing(box, label, ignore=ignore, area=area, polygons=polygons, counts=counts)
+
+
+def _part(shape: Record, size: tuple[int, int], where: str) -> Part:
+    points = _points(shape, where)
+    xs, ys = points[::2], points[1::2]
+    kind = shape.get("shape_type") or "polygon"
+    if kind in _OUTLINES and len(xs) >= 3:
+        return polygon(points)
+    if kind == "rectangle" and len(xs) in (2, 4):
+        return rectangle(xs, ys)
+    if kind == "circle" and len(xs) == 2:
+        radius = math.dist((xs[0], ys[0]), (xs[1], ys[1]))
+        return ellipse(xs[0], ys[0], radius, radius)
+    if kind == "mask" and len(xs) == 2:
+        return block(_mask(shape, where), (round(min(ys)), round(min(xs))), size)
+    if kind not in (*_OUTLINES, "rectangle", "circle", "mask"):
+        raise SightlineError(f"{where} is of an unknown kind: {kind!s:.40}")
+    raise SightlineError(f"{where} is a {kind} of {len(xs)} points")
+
+
+def _points(shape: Record, where: str) -> list[float]:
+    """Flat."""
+    pairs = field(shape, "points", list, where)
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise SightlineError(f'{where} has "points" that are not pairs of numbers')
+    return numbers([value for pair in pairs for value in pair], where, "points")
+
+
+def _mask(shape: Record, where: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """From the picture in its text."""
+    try:
+        data = base64.b64decode(field(shape, "mask", str, where), validate=True)
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("L")) > 0
+    except (binascii.Error, *DAMAGED) as error:
+        raise SightlineError(f'{where} has a "mask" that is no picture') from error

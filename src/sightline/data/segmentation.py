@@ -1,0 +1,73 @@
+"""Masks and keypoints as COCO's records have them, and Detectron2's after them."""
+
+from typing import Any
+
+import numpy as np
+
+from sightline.data import runs
+from sightline.data.records import numbers
+from sightline.errors import SightlineError
+
+
+def read_segmentation(
+    segmentation: Any, size: tuple[int, int], where: str
+) -> tuple[list[list[float]], bytes]:
+    """Flat polygons (those with fewer than three points enclose nothing and are left out) or an
+    RLE's compressed counts.
+
+    Raises:
+        SightlineError: it is neither; the line begins with ``where``.
+    """
+    if not segmentation:
+        return [], b""
+    if isinstance(segmentation, dict):
+        return [], _counts(segmentation, size, where)
+    if not isinstance(segmentation, list):
+        raise SightlineError(f"{where} has a segmentation that is neither polygons nor RLE")
+    flat = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
+    if any(len(polygon) % 2 for polygon in polygons):
+        raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
+    return [polygon for polygon in polygons if len(polygon) >= 6], b""
+
+
+def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> bytes:
+    """An RLE's counts, compressed or as a list, that must fill the picture."""
+    told, counts = segmentation.get("size"), segmentation.get("counts")
+    if told != list(size):
+        raise SightlineError(f"{where} has an RLE of size {told} in a picture of {list(size)}")
+    try:
+        if isinstance(counts, str):
+            lengths = runs.expand(counts.encode())
+        else:
+            lengths = np.array(numbers(counts, where, "counts")).astype(np.int64)
+            counts = runs.compress(lengths.tolist())
+    except ValueError as error:
+        raise SightlineError(f"{where} has a broken RLE: {error}") from error
+    if len(lengths) == 0 or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
+        raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
+    return counts.encode() if isinstance(counts, str) else counts
+
+
+def box_around(
+    polygons: list[list[float]], counts: bytes, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The tight box of a mask, xyxy."""
+    if not polygons:
+        return runs.box(runs.expand(counts), size[0])
+    xs = [x for polygon in polygons for x in polygon[::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def read_keypoints(values: Any, count: int, where: str) -> list[float]:
+    """x, y and visibility of each; all zero (not labelled) where there are none.
+
+    Raises:
+        SightlineError: they are something else; the line begins with ``where``.
+    """
+    if not values or not count:
+        return [0.0] * (3 * count)
+    if not isinstance(values, list) or len(values) != 3 * count:
+        raise SightlineError(f'{where} has a "keypoints" that is no list of {3 * count} numbers')
+    return numbers(values, where, "keypoints")
