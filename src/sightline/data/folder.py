@@ -4,20 +4,21 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sightline.data import coco, voc
+from sightline.data import coco, voc, yolo
 from sightline.data.packed import Dataset, Packed, Splits
 from sightline.errors import SightlineError
 
-_FORMATS = (coco, voc)
+_FORMATS = (coco, voc, yolo)
 
 
 def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     """What to train on and what to measure on.
 
-    ``path`` is a folder (COCO JSON or Pascal VOC XML) or one COCO annotation file. Where trainval
-    and val are listed and train is not, train is what trainval has and val has not. Where there is
-    no val split, the share ``val`` of the pictures is set aside: those whose hash of (seed, file
-    name) is lowest, so the same pictures wherever the folder lies. A test split is not touched.
+    ``path`` is a folder (COCO JSON, Pascal VOC XML or YOLO text files), one COCO annotation file
+    or YOLO's YAML file. Where trainval and val are listed and train is not, train is what trainval
+    has and val has not. Where there is no val split, the share ``val`` of the pictures is set
+    aside: those whose hash of (seed, file name) is lowest, so the same pictures wherever the folder
+    lies. A test split is not touched.
 
     Raises:
         SightlineError: no such folder, no known layout, nothing to train on, or a flaw in a file.
@@ -46,8 +47,10 @@ def _without(whole: Packed, part: Packed) -> Packed:
 
 
 def named_split(path: str | Path) -> str:
-    """The split that a path means by itself: all of an annotation file, val of a folder."""
-    return "all" if Path(path).is_file() else "val"
+    """The split that a path means by itself: all of an annotation file, val of a folder and of a
+    YAML file, which describes one."""
+    path = Path(path)
+    return "all" if path.is_file() and path.suffix.lower() not in yolo.YAML else "val"
 
 
 def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:

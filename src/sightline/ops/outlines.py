@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.spatial import distance
 from torch import Tensor
 
 from sightline.shapes import Bool, Float
 
-_CANDIDATES = 512  # corners of an outline among which the ends of a bridge are sought
+_CANDIDATES = 256  # corners of an outline among which the ends of a bridge are sought
 
 
 def outlines(map: Bool[Tensor, "H W"]) -> list[Float[Tensor, "_ 2"]]:
@@ -56,12 +57,12 @@ def _loops(partner: list[int]) -> list[list[int]]:
 def join(polygons: Sequence[Float[Tensor, "_ 2"]]) -> Float[Tensor, "P 2"]:
     """One polygon that encloses by the even-odd rule what one or more polygons enclose: each is
     joined to those before it by a short bridge."""
-    joined = polygons[0]
-    for polygon in polygons[1:]:
+    joined, *others = (polygon.numpy() for polygon in polygons)
+    for polygon in others:
         here, there = (1 + len(points) // _CANDIDATES for points in (joined, polygon))
-        apart = torch.cdist(joined[::here], polygon[::there])
+        apart = distance.cdist(joined[::here], polygon[::there])
         row, column = divmod(int(apart.argmin()), apart.shape[1])
         here, there = row * here, column * there
         tour = [polygon[there:], polygon[: there + 1]]  # around and back to where it began
-        joined = torch.cat([joined[: here + 1], *tour, joined[here:]])
-    return joined
+        joined = np.concatenate([joined[: here + 1], *tour, joined[here:]])
+    return torch.from_numpy(joined)
