@@ -1,6 +1,7 @@
-"""Writing a file so that its name always stands for a whole one."""
+"""Writing a file, or a folder, so that its name always stands for a whole one."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,30 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Gives a new folder beside ``folder`` to fill; it takes the name ``folder`` if no error is
+    raised, and is removed if one is.
+
+    Raises:
+        SightlineError: ``folder`` is there and not empty, or cannot be written to.
+    """
+    beside = folder.absolute().with_name(f".{folder.absolute().name}.writing")
+    try:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise SightlineError(f"{folder} is there already: name a new folder")
+        shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+        beside.mkdir(parents=True)
+        yield beside
+        if folder.exists():
+            folder.rmdir()
+        beside.rename(folder)
+    except OSError as error:
+        raise SightlineError(f"{folder}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def check_target(path: Path) -> None:

@@ -10,6 +10,7 @@ from sightline.data.coco import write_coco
 from sightline.data.folder import open_dataset, open_split
 from sightline.data.packed import Dataset
 from sightline.data.toybox import toybox_splits
+from sightline.data.yolo_write import write_yolo
 from tests.contracts import assert_dataset
 from tests.data.samples import voc_xml, write_picture, write_voc_folder
 from tests.data.test_labelme import shape, write_labelme
@@ -50,9 +51,14 @@ def labelme(folder: Path) -> Dataset:
     return open_split(folder, "all")
 
 
+def yolo(folder: Path) -> Dataset:
+    write_yolo(toybox(folder), folder, split="val")
+    return open_split(folder, "val")
+
+
 @pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
 @pytest.mark.parametrize(
-    "kind", [toybox, coco, voc, index_png, labelme], ids=lambda kind: kind.__name__
+    "kind", [toybox, coco, voc, index_png, labelme, yolo], ids=lambda kind: kind.__name__
 )
 def test_contract(kind, tmp_path: Path) -> None:
     assert_dataset(kind(tmp_path))

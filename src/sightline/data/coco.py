@@ -8,9 +8,8 @@ are kept: they are pure background.
 
 import json
 import re
-import shutil
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from sightline.data.companions import (
 from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
+from sightline.data.pictures import picture_name, write_picture
 from sightline.data.records import field, flag, load_json, numbers, size_of
 from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
@@ -68,9 +68,10 @@ def find(path: Path) -> dict[str, Path]:
 
 
 def _looks_right(file: Path) -> bool:
-    """Whether a JSON of any name may be an annotation file."""
+    """Whether a JSON of any name may be an annotation file: data sets are full of label maps (with
+    "categories" alone, as beside YOLO labels) and settings."""
     start = head(file)
-    return any(key in start for key in (b'"images"', b'"annotations"', b'"categories"'))
+    return b'"images"' in start or b'"annotations"' in start
 
 
 def _siblings(path: Path) -> dict[str, Path]:
@@ -282,8 +283,9 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
-        name = _write_picture(dataset, index, scene.path, pictures, taken)
-        taken.add(name)
+        name = picture_name(scene.path, f"{index:06d}", taken)
+        taken.add(Path(name).stem)
+        write_picture(dataset, index, scene.path, pictures / name)
         height, width = scene.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for record in _records(scene, dataset.classes):
@@ -306,22 +308,6 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     categories = write_categories(dataset.classes, stuff=False)
     document = {"images": images, "annotations": things, "categories": categories}
     return _write_json(annotations / f"instances_{split}.json", document)
-
-
-def _write_picture(
-    dataset: Dataset, index: int, path: str, folder: Path, taken: Collection[str]
-) -> str:
-    """The name under which it was written, which is not one of those taken."""
-    source = Path(path)
-    if not path or not source.is_file():
-        name = f"{index:06d}.png"
-        pixels = dataset.picture(index).permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / name, compress_level=1)
-        return name
-    name = f"{index:06d}_{source.name}" if source.name in taken else source.name
-    if not (folder / name).exists() or not source.samefile(folder / name):
-        shutil.copyfile(source, folder / name)
-    return name
 
 
 def _records(scene: Scene, classes: Classes) -> Iterator[Record]:

@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sightline.data import coco, cvat, index_png, jsonlines, labelme, labelstudio, voc
+from sightline.data import coco, cvat, index_png, jsonlines, labelme, labelstudio, voc, yolo
 from sightline.data.packed import Dataset, Packed, Splits
 from sightline.errors import SightlineError
 
-_FORMATS = (labelme, labelstudio, jsonlines, cvat, coco, voc, index_png)
+_FORMATS = (labelme, labelstudio, jsonlines, cvat, coco, voc, yolo, index_png)
 
 
 def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
@@ -47,8 +47,10 @@ def _without(whole: Packed, part: Packed) -> Packed:
 
 
 def named_split(path: str | Path) -> str:
-    """The split that a path means by itself: all of an annotation file, val of a folder."""
-    return "all" if Path(path).is_file() else "val"
+    """The split that a path means by itself: all of an annotation file, val of a folder and of a
+    YAML file, which describes one."""
+    path = Path(path)
+    return "all" if path.is_file() and path.suffix.lower() not in yolo.YAML else "val"
 
 
 def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) -> Dataset:
