@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from sightline.data import runs
 from sightline.data.categories import category_ids, read_categories, write_categories
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
-from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, field, numbers
+from sightline.data.packed import Dataset, MakePacker, Packed, Packer, encloses
+from sightline.data.records import LARGEST, RecordError, field, numbers
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -142,49 +142,72 @@ def _pack(
     labels = {number: label for label, number in enumerate(classes.ids)}
     root = Path(commonpath(pictures.folders))
     packer = make(path, root, len(classes.keypoints))
-    things = _by_image(document, path)
-    for image in document["images"]:
-        where = f"{path}: image {image['id']}"
-        with packer.record():
-            file = pictures.find(field(image, "file_name", str, where))
+    images = _by_id(document["images"], path, packer)
+    things = _by_image(document["annotations"], images, path, packer)
+    names = {number: str(image.get("file_name")) for number, image in images.items()}
+    files = {number: pictures.find(name) for number, name in names.items()}
+    missing = [names[number] for number, file in files.items() if file is None]
+    for number, image in images.items():
+        name = f"image {number}"
+        with packer.record(name):
+            told, file = field(image, "file_name", str, f"{path}: {name}"), files[number]
             if file is None:
-                raise _missing(document, path, pictures)
-            size = _image_size(image, file, where)
-            packer.picture(file.relative_to(root), size, image["id"])
-            for annotation in things[image["id"]]:
-                where = f"{path}: annotation {annotation.get('id')}"
-                with packer.record():
-                    _thing(packer, annotation, labels, size, where)
+                raise _missing(told, missing, path, len(images), pictures)
+            size = _image_size(image, file, f"{path}: {name}")
+            packer.picture(file.relative_to(root), size, number)
+            for annotation in things[number]:
+                name = _name(annotation)
+                with packer.record(name):
+                    _thing(packer, annotation, labels, size, f"{path}: {name}")
     return packer.finish(classes)
 
 
-def _by_image(document: Record, path: Path) -> dict[int | str, list[Record]]:
-    """Annotations of each image, in the order of the file."""
-    things: dict[int | str, list[Record]] = {}
-    for image in document["images"]:
+def _name(annotation: Record) -> str:
+    return f"annotation {annotation.get('id')}"
+
+
+def _by_id(images: Sequence[Record], path: Path, packer: Packer) -> dict[int | str, Record]:
+    found: dict[int | str, Record] = {}
+    for image in images:
         image_id = image.get("id")
-        if not isinstance(image_id, int | str):
-            raise SightlineError(f"{path}: an image has no proper id: {str(image)[:80]}")
-        if image_id in things:
-            raise SightlineError(f"{path}: two images have the id {image_id}")
-        things[image_id] = []
-    for annotation in document["annotations"]:
-        image_id = annotation.get("image_id")
-        if not isinstance(image_id, int | str) or image_id not in things:
-            where = f"{path}: annotation {annotation.get('id')}"
-            raise SightlineError(f"{where} is of image {image_id}, which is not listed")
-        things[image_id].append(annotation)
+        with packer.record(f"image {image_id}"):
+            if not isinstance(image_id, int | str):
+                told = f"{path}: an image has no proper id: {str(image)[:80]}"
+                raise RecordError("broken-record", told)
+            if image_id in found:
+                raise RecordError("duplicate-id", f"{path}: two images have the id {image_id}")
+            found[image_id] = image
+    return found
+
+
+def _by_image(
+    annotations: Sequence[Record],
+    images: Mapping[int | str, Record],
+    path: Path,
+    packer: Packer,
+) -> dict[int | str, list[Record]]:
+    """Annotations of each image, in the order of the file."""
+    things: dict[int | str, list[Record]] = {number: [] for number in images}
+    for annotation in annotations:
+        image_id, name = annotation.get("image_id"), _name(annotation)
+        with packer.record(name):
+            if not isinstance(image_id, int | str) or image_id not in things:
+                told = f"{path}: {name} is of image {image_id}, which is not listed"
+                raise RecordError("unlisted-image", told)
+            things[image_id].append(annotation)
     return things
 
 
-def _missing(document: Record, path: Path, pictures: Pictures) -> SightlineError:
-    names = [str(image.get("file_name")) for image in document["images"]]
-    missing = [name for name in names if pictures.find(name) is None]
+def _missing(
+    name: str, missing: Sequence[str], path: Path, count: int, pictures: Pictures
+) -> RecordError:
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-    return SightlineError(
-        f"{path} lists {len(missing)} of {len(names)} pictures that are not there: {some} "
-        f"(looked in {folders})"
+    return RecordError(
+        "missing-picture",
+        f"{path} lists {len(missing)} of {count} pictures that are not there: {some} "
+        f"(looked in {folders})",
+        here=f"no picture {name} (looked in {folders})",
     )
 
 
@@ -205,7 +228,9 @@ def _thing(
 ) -> None:
     category = field(annotation, "category_id", int, where)
     if category not in labels:
-        raise SightlineError(f"{where} is of category {category}, which is not listed")
+        raise RecordError(
+            "unknown-class", f"{where} is of category {category}, which is not listed"
+        )
     polygons, counts = _mask(annotation.get("segmentation"), size, where)
     packer.thing(
         _box(annotation, polygons, counts, size, where),
@@ -248,9 +273,10 @@ def _box(
             raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
         x, y, width, height = values
         return x, y, x + width, y + height
-    if polygons:
-        xs = [x for polygon in polygons for x in polygon[::2]]
-        ys = [y for polygon in polygons for y in polygon[1::2]]
+    enclosing = [polygon for polygon in polygons if encloses(polygon)]
+    if enclosing:
+        xs = [x for polygon in enclosing for x in polygon[::2]]
+        ys = [y for polygon in enclosing for y in polygon[1::2]]
         return min(xs), min(ys), max(xs), max(ys)
     if counts:
         return runs.box(runs.expand(counts), size[0])
@@ -258,7 +284,7 @@ def _box(
 
 
 def _mask(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[list[float]], bytes]:
-    """Polygons (those with fewer than three points enclose nothing and are left out) or counts."""
+    """Polygons or counts."""
     if not segmentation:
         return [], b""
     if isinstance(segmentation, dict):
@@ -269,7 +295,7 @@ def _mask(segmentation: Any, size: tuple[int, int], where: str) -> tuple[list[li
     polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
     if any(len(polygon) % 2 for polygon in polygons):
         raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
-    return [polygon for polygon in polygons if len(polygon) >= 6], b""
+    return polygons, b""
 
 
 def _counts(segmentation: Record, size: tuple[int, int], where: str) -> bytes:
