@@ -5,6 +5,7 @@ from typing import Any
 
 from sightline.errors import SightlineError
 
+
 class RecordError(SightlineError):
     """What is wrong with one record, of a kind that the doctor counts. ``here`` is what it says of
     this record, where the message speaks of the whole file."""
