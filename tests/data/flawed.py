@@ -156,8 +156,8 @@ FLAWS: list[Case] = [
         *("broken-record", TRAIN, "image None", "an image has no proper id"),
     ),
     (
-        files(lambda root: (root / "train" / "2.png").unlink()),  # val/1.png would be found for 1
-        *("missing-picture", TRAIN, "image 20", "no picture 2.png (looked in"),
+        files(lambda root: (root / "train" / "1.png").unlink()),
+        *("missing-picture", TRAIN, "image 10", "no picture 1.png (looked in"),
     ),
     (
         files(lambda root: (root / "train" / "1.png").write_text("no picture")),

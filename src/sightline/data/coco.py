@@ -133,7 +133,7 @@ def _pictures(path: Path, file: Path, split: str) -> Pictures:
     if path.is_file():
         inside = split_of(file.parent.name) or "annotation" in file.parent.name.lower()
         root = file.parent.parent if inside else file.parent
-    return Pictures(picture_folders(dict.fromkeys([file.parent, root]), split))
+    return Pictures(picture_folders(list(dict.fromkeys([file.parent, root])), split))
 
 
 def _pack(
