@@ -258,7 +258,7 @@ FLAWS: list[Case] = [
     (changed(sparse), "sparse-labels", "train/1.png", "", "has 1 label, where 8 are usual"),
     (
         files(lambda root: noise(root / "train" / "new.png", 5)),
-        *("unnamed-picture", "train/new.png", "", "no record that could be read names it"),
+        *("unnamed-picture", "train/new.png", "", "is in no split: no record that could be"),
     ),
     (
         changed(lambda d: d["categories"].append({"id": 8, "name": "dog"})),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from sightline.data.doctor import doctor
 from sightline.data.flaws import KINDS, crosses_itself
 from sightline.data.folder import open_dataset, open_split
+from sightline.data.lookalikes import look_at
 from sightline.data.packed import DataWarning
 from sightline.data.toybox import toybox_splits
 from sightline.data.toybox.folder import write_toybox
@@ -258,6 +260,21 @@ def test_a_split_of_which_nothing_is_left(tmp_path: Path) -> None:
         doctor(tmp_path / "data", tmp_path / "out")
     assert not (tmp_path / "out" / "train").exists()
     assert len(open_split(tmp_path / "out", "val")) == 2
+
+
+def test_grey_that_was_painted_is_not_lost(tmp_path: Path) -> None:
+    """As some pad their pictures."""
+    picture = np.full((64, 64, 3), 128, np.uint8)
+    picture[:32] = np.random.default_rng(0).integers(0, 256, (32, 64, 3))
+    Image.fromarray(picture).save(tmp_path / "padded.jpg")
+    (look,) = look_at([tmp_path / "padded.jpg"]).values()
+    assert (look.size, look.lost, look.error) == ((64, 64), 0, "")
+
+
+def test_the_smallest_pictures_are_looked_at(tmp_path: Path) -> None:
+    sizes = [(1, 1), (1, 300), (17, 2)]
+    paths = [noise(tmp_path / f"{h}x{w}.png", h, h, w) for h, w in sizes]
+    assert [look.size for look in look_at(paths).values()] == sizes
 
 
 def test_numbers_by_hand(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ already; pictures that are of no use are then left out.
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,14 +83,15 @@ def doctor(path: str | Path, fix: str | Path | None = None) -> Examination:
         if out is not None:
             raise
         return Examination(str(path), layout, [Flaw("unusable", "", "", "", str(error))], {})
-    ward = _Ward(path, splits, flaws)
-    ward.look()
-    _check_splits(ward)
+    examined = _Examined(path, splits, flaws)
+    examined.look()
     summaries = {split: summarise(data) for split, data in splits.items()}
+    numbers = _numbers_of_classes(summaries.values())
+    _check_splits(examined, numbers)
     order = list(KINDS)
     flaws.sort(key=lambda flaw: order.index(flaw.kind))
     if out is not None:
-        _write(ward, out)
+        _write(examined, _alike(numbers), out)
     return Examination(str(path), layout, flaws, summaries)
 
 
@@ -110,7 +111,7 @@ def _read(module: Any, path: Path, found: dict[str, Any], flaws: list[Flaw]) -> 
 
 
 @dataclass
-class _Ward:
+class _Examined:
     """The splits under examination, and which of their pictures a mended copy leaves out."""
 
     path: Path
@@ -193,34 +194,36 @@ def _fits(data: Packed, index: int, size: tuple[int, int]) -> bool:
     return bool((right <= size[1]).all() and (bottom <= size[0]).all())
 
 
-def _check_splits(ward: _Ward) -> None:
+def _check_splits(examined: _Examined, numbers: Mapping[str, int]) -> None:
     """What only all labels together tell."""
-    for _, data in ward.splits.items():
-        _check_numbers(ward, data)
-    _check_folders(ward)
-    _check_classes(ward)
+    for data in examined.splits.values():
+        _check_numbers(examined, data)
+    _check_folders(examined)
+    _check_classes(examined, numbers)
 
 
-def _check_numbers(ward: _Ward, data: Packed) -> None:
+def _check_numbers(examined: _Examined, data: Packed) -> None:
     """Of the things in each picture."""
     numbers = data.spans[:, 1] - data.spans[:, 0]
     usual = int(numbers.median()) if len(numbers) else 0
     for index, number in enumerate(numbers.tolist()):
         if number == 0:
-            ward.note("unlabelled-picture", data.path(index), "has no labels")
+            examined.note("unlabelled-picture", data.path(index), "has no labels")
         elif usual >= _USUAL and number * _FEW <= usual:
             told = f"has {number} label{'s' * (number > 1)}, where {usual} are usual"
-            ward.note("sparse-labels", data.path(index), told)
+            examined.note("sparse-labels", data.path(index), told)
 
 
-def _check_folders(ward: _Ward) -> None:
+def _check_folders(examined: _Examined) -> None:
     """The pictures that lie beside those that are named, and how all their names end."""
-    named = {path for _, _, path in ward.pictures()}
+    named = {path for _, _, path in examined.pictures()}
     folders = sorted({path.parent for path in named})
     beside = [p for folder in folders for p in sorted(folder.iterdir()) if p not in named]
     for path in beside:
         if path.suffix.lower() in SUFFIXES:
-            ward.note("unnamed-picture", path, "no record that could be read names it")
+            examined.note(
+                "unnamed-picture", path, "is in no split: no record that could be read names it"
+            )
     suffixes = Counter(path.suffix for path in named)
     for suffix in suffixes:
         if suffix.lower() != suffix and suffix.lower() in suffixes:
@@ -228,37 +231,36 @@ def _check_folders(ward: _Ward) -> None:
                 f"{suffixes[suffix.lower()]} pictures end in {suffix.lower()}, "
                 f"{suffixes[suffix]} in {suffix}"
             )
-            ward.note("mixed-suffixes", None, told)
+            examined.note("mixed-suffixes", None, told)
 
 
-def _check_classes(ward: _Ward) -> None:
-    numbers = _numbers_of_classes(ward.splits)
+def _check_classes(examined: _Examined, numbers: Mapping[str, int]) -> None:
     for name, other in _alike(numbers).items():
         told = f'"{name}", {numbers[name]} times, and "{other}", {numbers[other]} times'
-        ward.note("alike-classes", None, told)
+        examined.note("alike-classes", None, told)
     for name in (name for name, number in numbers.items() if number == 0):
-        ward.note("unused-class", None, f'"{name}" has no label')
+        examined.note("unused-class", None, f'"{name}" has no label')
     commonest = max(numbers, key=numbers.__getitem__, default="")
     rare = [name for name, number in numbers.items() if 0 < number * _RARE <= numbers[commonest]]
     if rare:
         rarest = min(rare, key=numbers.__getitem__)
         told = (
             f'"{commonest}" has {numbers[commonest]} of {sum(numbers.values())} labels, '
-            f'"{rarest}" {numbers[rarest]}; {len(rare)} of {len(numbers)} classes are '
-            f"{_RARE} times rarer or more"
+            f'"{rarest}" {numbers[rarest]}; {len(rare)} of {len(numbers)} classes '
+            f"{'is' if len(rare) == 1 else 'are'} {_RARE} times rarer or more"
         )
-        ward.note("unbalanced-classes", None, told)
+        examined.note("unbalanced-classes", None, told)
 
 
-def _numbers_of_classes(splits: dict[str, Packed]) -> dict[str, int]:
+def _numbers_of_classes(summaries: Iterable[Summary]) -> dict[str, int]:
     """Labels of each class, in all splits."""
     numbers: Counter[str] = Counter()
-    for data in splits.values():
-        numbers.update(dict.fromkeys(data.classes.names, 0) | summarise(data).classes)
+    for summary in summaries:
+        numbers.update(summary.classes)  # those without a label stay, with 0
     return dict(numbers)
 
 
-def _alike(numbers: dict[str, int]) -> dict[str, str]:
+def _alike(numbers: Mapping[str, int]) -> dict[str, str]:
     """Class names that differ from a more frequent one in case or spaces alone, and that one."""
     first: dict[str, str] = {}
     alike = {}
@@ -279,13 +281,12 @@ def _check_out(out: Path, path: Path) -> None:
         )
 
 
-def _write(ward: _Ward, out: Path) -> None:
+def _write(examined: _Examined, alike: Mapping[str, str], out: Path) -> None:
     """The mended copy, and last of all what was changed."""
-    alike = _alike(_numbers_of_classes(ward.splits))
-    copies = {split: _mended(ward, split, alike) for split in ward.splits}
+    copies = {split: _mended(examined, split, alike) for split in examined.splits}
     labelled = {split for split, c in copies.items() if (c.spans[:, 1] > c.spans[:, 0]).any()}
     if not labelled:
-        raise SightlineError(f"{ward.path}: no label is left to copy to {out}")
+        raise SightlineError(f"{examined.path}: no label is left to copy to {out}")
     for split in copies.keys() - labelled:
         told = f"{out} is without {split}: no label of it is left"
         warnings.warn(told, DataWarning, stacklevel=2)
@@ -295,7 +296,7 @@ def _write(ward: _Ward, out: Path) -> None:
                 write_coco(copy, out, split)
     except OSError as error:
         raise SightlineError(f"cannot write to {out}: {error.strerror}") from error
-    changed = [flaw for flaw in ward.flaws if flaw.mended]
+    changed = [flaw for flaw in examined.flaws if flaw.mended]
     document = {
         "counts": Counter(flaw.kind for flaw in changed),
         "changes": [flaw.to_json() for flaw in changed],
@@ -304,17 +305,17 @@ def _write(ward: _Ward, out: Path) -> None:
         beside.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _mended(ward: _Ward, split: str, alike: dict[str, str]) -> Packed:
-    data = ward.splits[split]
+def _mended(examined: _Examined, split: str, alike: Mapping[str, str]) -> Packed:
+    data = examined.splits[split]
     sizes = data.sizes.clone()
-    for (own, index), size in ward.sizes.items():
+    for (own, index), size in examined.sizes.items():
         if own == split:
             sizes[index] = torch.tensor(size)
-    kept = [index for index in range(len(data)) if (split, index) not in ward.left_out]
+    kept = [index for index in range(len(data)) if (split, index) not in examined.left_out]
     return _joined(replace(data, sizes=sizes), alike).take(kept)
 
 
-def _joined(data: Packed, alike: dict[str, str]) -> Packed:
+def _joined(data: Packed, alike: Mapping[str, str]) -> Packed:
     """With one class for those that are alike."""
     classes = data.classes
     kept = [label for label, name in enumerate(classes.names) if name not in alike]

@@ -24,7 +24,8 @@ _SAME_PLACE = 0.98  # IoU from which on two boxes are one
 class _Thing:
     """What ``Packer.thing`` takes, and where it was read."""
 
-    record: tuple[str, str]  # file and name
+    file: Path
+    name: str
     box: Box
     label: int
     fields: dict[str, Any]
@@ -41,7 +42,7 @@ class Examiner(Packer):
         self._told, self._path = told, path
         self._records: list[tuple[Path, str]] = []
         self._things: list[_Thing] = []
-        self._named = set[tuple[str, str]]()
+        self._named = set[tuple[Path, str]]()
         self._count = 0
 
     @contextmanager
@@ -53,10 +54,8 @@ class Examiner(Packer):
             yield
         except SightlineError as error:
             kind = error.kind if isinstance(error, RecordError) else "broken-record"
-            inside = len(self._records) > 1
-            record = self._thing_record() if inside else (self._file(), name)
-            picture = self._picture() if inside else ""
-            self._told.append(Flaw(kind, *record, picture, self._shortened(error)))
+            told, of_thing = self._shortened(error), len(self._records) > 1
+            self._tell(kind, *(self._thing_at() if of_thing else self._records[-1]), told, of_thing)
         finally:
             self._records.pop()
 
@@ -68,7 +67,7 @@ class Examiner(Packer):
     def thing(self, box: Sequence[float], label: int, **fields: Any) -> None:
         """Examined, mended and held back."""
         self._count += len(self._records) == 1
-        thing = _Thing(self._thing_record(), _xyxy(box), label, fields)
+        thing = _Thing(*self._thing_at(), _xyxy(box), label, fields)
         self._check_name(thing)
         size = self.sizes[-2], self.sizes[-1]
         found = list(flaws.check_box(box, size))
@@ -87,19 +86,19 @@ class Examiner(Packer):
         self._settle()
         return super().finish(classes)
 
-    def _file(self) -> str:
-        return relative(self._records[-1][0], self._path)
-
-    def _thing_record(self) -> tuple[str, str]:
+    def _thing_at(self) -> tuple[Path, str]:
         """The file and the name of the thing being read, by its place where it has no name."""
-        name = self._records[-1][1] if len(self._records) > 1 else ""
-        return self._file(), name or f"thing {self._count}"
-
-    def _picture(self) -> str:
-        return relative(Path(self.root, self.paths[-1]), self._path)
+        file, name = self._records[-1]
+        named = len(self._records) > 1 and name
+        return file, name if named else f"thing {self._count}"
 
     def _note(self, thing: _Thing, kind: str, message: str) -> None:
-        self._told.append(Flaw(kind, *thing.record, self._picture(), message))
+        self._tell(kind, thing.file, thing.name, message, of_thing=True)
+
+    def _tell(self, kind: str, file: Path, name: str, message: str, of_thing: bool) -> None:
+        """A thing is of the picture last taken in."""
+        picture = relative(Path(self.root, self.paths[-1]), self._path) if of_thing else ""
+        self._told.append(Flaw(kind, relative(file, self._path), name, picture, message))
 
     def _shortened(self, error: SightlineError) -> str:
         """Without the file and the name, which the flaw says beside."""
@@ -113,9 +112,9 @@ class Examiner(Packer):
         """Names that the format gives are ids."""
         if len(self._records) < 2 or not self._records[-1][1]:
             return
-        if thing.record in self._named:
+        if (thing.file, thing.name) in self._named:
             self._note(thing, "duplicate-annotation-id", "its id is taken")
-        self._named.add(thing.record)
+        self._named.add((thing.file, thing.name))
 
     def _check_polygons(self, thing: _Thing, size: tuple[int, int]) -> None:
         """A polygon that crosses itself or the picture's edge becomes the pixels it covers, which
@@ -125,8 +124,8 @@ class Examiner(Packer):
         for kind, message in found:
             self._note(thing, kind, message)
         if {"reaching-mask", "crossing-polygon"}.intersection(kind for kind, _ in found):
-            enclosing = [torch.tensor(p).view(-1, 2) for p in polygons if encloses(p)]
-            rle = masks.from_polygons(enclosing, size)
+            outlines = [torch.tensor(p, dtype=torch.float64) for p in polygons if encloses(p)]
+            rle = masks.from_polygons([outline.view(-1, 2) for outline in outlines], size)
             thing.fields |= {"polygons": (), "counts": rle["counts"]}
 
     def _check_mask(self, thing: _Thing, size: tuple[int, int]) -> None:
@@ -169,13 +168,13 @@ class Examiner(Packer):
         if len(things) < 2:
             return twice
         rows = torch.tensor([thing.box for thing in things], dtype=torch.float64)
-        near = (boxes.iou(rows, rows) > _SAME_PLACE).triu(1).nonzero().tolist()
-        for first, second in near:
+        near = np.triu(boxes.iou(rows, rows).numpy() > _SAME_PLACE, 1)
+        for first, second in np.argwhere(near).tolist():
             one, other = things[first], things[second]
             if {first, second} & twice or _ignored(one) != _ignored(other):
                 continue
             same = one.label == other.label
-            told = f"its box is that of {one.record[1]}"
+            told = f"its box is that of {one.name}"
             if same:
                 self._note(other, "duplicate-box", told)
                 twice.add(second)

@@ -119,6 +119,9 @@ def crosses_itself(points: NDArray[np.float64]) -> bool:
     Segments i and j cross where the ends of each lie on different sides of the other.
     """
     along = np.roll(points, -1, axis=0) - points
+    if len(points) <= _BLOCK:
+        parted = _parted(points, along, points, along)
+        return bool(np.any(parted & parted.T))
     for first in range(0, len(points), _BLOCK):
         rows = slice(first, first + _BLOCK)
         parted = _parted(points[rows], along[rows], points, along)
@@ -135,11 +138,10 @@ def _parted(
     others_along: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """[I, J]: whether the line through segment i parts the ends of segment j."""
-    between = others[None] - starts[:, None]
-    begin = along[:, None, 0] * between[..., 1] - along[:, None, 1] * between[..., 0]
-    ahead = along[:, None, 0] * others_along[:, 1] - along[:, None, 1] * others_along[:, 0]
+    right, down = along[:, :1], along[:, 1:]
+    begin = right * (others[:, 1] - starts[:, 1:]) - down * (others[:, 0] - starts[:, :1])
+    end = begin + right * others_along[:, 1] - down * others_along[:, 0]
     near = 1e-6  # square pixels: what rounding makes of a point on the line
-    end = begin + ahead
     parted: NDArray[np.bool_] = ((begin > near) & (end < -near)) | ((begin < -near) & (end > near))
     return parted
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.data.images import read_image, torchcodec_decoder
+from sightline.data.images import decode_image, read_image, torchcodec_decoder
 from sightline.data.sources import READERS
 from sightline.errors import SightlineError
 from sightline.shapes import UInt8
@@ -22,6 +22,9 @@ _CONTRAST = 10.0  # grey levels: flatter thumbnails resemble one another for no 
 _BLOCK = 256  # thumbnails compared at a time with all others
 _LOST = 128  # what decoders fill in for what is missing of a JPEG
 _ROWS = 8  # the height of a JPEG's blocks
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+_END = b"\xff\xd9"  # the marker at the end of a JPEG
+_MORE = b"\x55" * 64  # some coefficients
 
 
 class Look(NamedTuple):
@@ -62,11 +65,17 @@ def _thumbnail(picture: UInt8[Tensor, "3 H W"]) -> NDArray[np.float32]:
 
 
 def _lost_rows(picture: UInt8[Tensor, "3 H W"], path: Path) -> int:
-    """Where a JPEG ends too early but has an end, decoders fill the rest with one grey."""
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe", ".jfif"):
+    """Where a JPEG ends properly but too early, decoders fill the rest with one grey. If it was
+    painted in that grey, more data before its end make no difference."""
+    if path.suffix.lower() not in _JPEG or not (picture[:, -_ROWS:] == _LOST).all():
         return 0
-    if not (picture[:, -_ROWS:] == _LOST).all():
-        return 0
+    data = path.read_bytes()
+    end = data.rfind(_END)
+    try:
+        if decode_image(data[:end] + _MORE + data[end:]).equal(picture):
+            return 0
+    except SightlineError:
+        return 0  # nothing can be said
     whole = (picture != _LOST).any(0).any(1).nonzero()
     return picture.shape[1] - (int(whole.max()) + 1 if len(whole) else 0)
 
