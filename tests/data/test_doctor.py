@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -335,3 +335,32 @@ def test_real_sets(real_data: Path) -> None:
     assert doctor(real_data / "det_cards").counts()["mixed-suffixes"] == 1
     assert doctor(real_data / "coco").counts()["unnamed-picture"] >= 30
     assert doctor(real_data / "inst_balloon").flaws == []
+
+
+JUNK = st.one_of(
+    st.none() | st.booleans() | st.integers(-3, 99) | st.floats() | st.text(max_size=3),
+    st.lists(st.integers(0, 9), max_size=7) | st.lists(st.floats(), max_size=7),
+    st.lists(st.lists(st.floats(-99, 99), max_size=8), max_size=2),
+    st.just({}) | st.just({"size": [40, 60], "counts": [2400]}),
+)
+KEYS = {
+    "images": ["id", "file_name", "height", "width"],
+    "annotations": ["id", "image_id", "category_id", "bbox", "segmentation", "keypoints"],
+    "categories": ["id", "name", "keypoints"],
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(st.sampled_from([(kind, key) for kind in KEYS for key in KEYS[kind]]), JUNK)
+def test_anything_in_any_field_is_told(tmp_path: Path, place: tuple[str, str], value: Any) -> None:
+    root = tmp_path / "data"
+    if not root.exists():
+        clean(root)
+    document = coco_document(3)
+    document["categories"] = [{"id": 7, "name": "cat", "keypoints": ["a", "b"]}]
+    document["annotations"][1] |= {"segmentation": [BOW], "keypoints": [5, 7, 2, 6, 8, 2]}
+    document[place[0]][0][place[1]] = value
+    write_json(root / "annotations" / "train.json", document)
+    for flaw in doctor(root).flaws:
+        assert flaw.kind in KINDS
+        assert "\n" not in flaw.message
