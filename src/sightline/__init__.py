@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.data.doctor import doctor
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
     from sightline.export import export
@@ -45,6 +46,7 @@ __all__ = [
     "Segment",
     "SightlineError",
     "create",
+    "doctor",
     "evaluate",
     "export",
     "fuse",
@@ -68,6 +70,7 @@ _HOMES = {
     "Segment": "types",
     "SightlineError": "errors",
     "create": "models",
+    "doctor": "data.doctor",
     "evaluate": "evaluate",
     "export": "export",
     "fuse": "fuse",

@@ -233,6 +233,17 @@ def test_missing_pictures_are_counted_and_named(tmp_path: Path) -> None:
         open_split(folder, "val")
 
 
+def test_a_missing_picture_is_not_taken_from_another_split(tmp_path: Path) -> None:
+    """Though there is one of its name."""
+    for split in ("train", "val"):
+        write_coco_folder(tmp_path, coco_document(2), split)
+    (tmp_path / "train" / "1.png").unlink()
+    with pytest.raises(
+        SightlineError, match=r"train\.json lists 1 of 2 pictures that are not there"
+    ):
+        open_dataset(tmp_path)
+
+
 def test_sizes_from_the_picture_where_the_file_does_not_say(tmp_path: Path) -> None:
     document = coco_document(1)
     del document["images"][0]["width"]

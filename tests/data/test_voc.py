@@ -122,6 +122,9 @@ def test_flat_folder_and_split_folders(tmp_path: Path) -> None:
     assert train.classes.names == ("train", "valid")
     flat = open_split(tmp_path / "data" / "train", "all")
     assert flat.scene(0).path == train.scene(0).path
+    (tmp_path / "data" / "train" / "a.JPG").unlink()  # the other a.JPG is no substitute
+    with pytest.raises(SightlineError, match=r"a\.xml: no picture a or a\.\*"):
+        open_dataset(tmp_path / "data")
 
 
 def test_masks_are_not_taken_for_pictures(tmp_path: Path) -> None:

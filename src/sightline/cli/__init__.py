@@ -1,8 +1,8 @@
 """The command line. Each command is a function in a file of this folder; its signature is the
 interface. Commands are named here as strings and imported when called, so that help is quick.
 
-Exit codes: 0 done, 2 a mistake the user can mend (told in one line), 130 stopped by Ctrl-C;
-a bug of ours keeps its traceback and exits with 1.
+Exit codes: 0 done, 1 done and flaws found (doctor), 2 a mistake the user can mend (told in one
+line), 130 stopped by Ctrl-C; a bug of ours keeps its traceback and exits with 1.
 """
 
 import sys
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "train": "Train a model on a folder of labelled photos, from scratch or from given weights.",
     "evaluate": "Measure a model on labelled photos.",
+    "doctor": "Find what is wrong with labelled photos; write a mended copy.",
     "predict": "Find things in photos and videos; draw them, or write them as JSON.",
     "export": "Write a model as one file that runs without this library.",
     "toybox": "Write the generated data set as a COCO data set.",
@@ -68,7 +69,7 @@ def _run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     try:
-        app(
+        code = app(
             arguments,
             exit_on_error=False,
             print_error=False,
@@ -77,7 +78,7 @@ def _run(arguments: Sequence[str]) -> int:
         )
     except CycloptsError as error:
         return _refuse(error)
-    return 0
+    return code or 0
 
 
 def _refuse(error: Exception) -> int:

@@ -9,7 +9,7 @@ are kept: they are pure background.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from sightline.data.find import Pictures, head, picture_folders, split_of, subfo
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
 from sightline.data.pictures import picture_name, write_picture
-from sightline.data.records import field, flag, load_json, numbers, size_of
+from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
 from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.files import replacing
@@ -146,7 +146,7 @@ def _pictures(path: Path, file: Path, split: str) -> Pictures:
     if path.is_file():
         inside = split_of(file.parent.name) or "annotation" in file.parent.name.lower()
         root = file.parent.parent if inside else file.parent
-    return Pictures(picture_folders(dict.fromkeys([file.parent, root]), split))
+    return Pictures(picture_folders(list(dict.fromkeys([file.parent, root])), split))
 
 
 def _pack(
@@ -159,61 +159,94 @@ def _pack(
     path, document = next(iter(documents.values()))
     root = Path(commonpath(pictures.folders))
     packer = make(path, root, len(classes.keypoints))
-    said = {role: _by_image(pair[1], pair[0]) for role, pair in documents.items()}
-    known = next(iter(said.values()))
-    for role in set(said) - {role_of(document)}:
-        warn_of_strangers(documents[role][0], said[role], known)
+    images = _by_id(document["images"], path, packer)
+    said = _by_role(documents, images, packer)
     maps = Maps.of(documents["panoptic"][0], labels, len(classes)) if "panoptic" in said else None
     of_things = {number: label for number, label in labels.items() if label < len(classes)}
-    for image in document["images"]:
-        where = f"{path}: image {image['id']}"
-        with packer.record():
-            file = pictures.find(field(image, "file_name", str, where))
+    names = {number: str(image.get("file_name")) for number, image in images.items()}
+    files = {number: pictures.find(name) for number, name in names.items()}
+    missing = [names[number] for number, file in files.items() if file is None]
+    for number, image in images.items():
+        name = f"image {number}"
+        with packer.record(name):
+            told, file = field(image, "file_name", str, f"{path}: {name}"), files[number]
             if file is None:
-                raise _missing(document, path, pictures)
-            told = size_of(image.get("height"), image.get("width"), where)
-            size = told or image_size(file)
-            packer.picture(file.relative_to(root), size, image["id"])
-            about = {role: by_image.get(image["id"], []) for role, by_image in said.items()}
+                raise _missing(told, missing, path, len(images), pictures)
+            sides = size_of(image.get("height"), image.get("width"), f"{path}: {name}")
+            size = sides or image_size(file)
+            packer.picture(file.relative_to(root), size, number)
+            about = {role: by_image.get(number, []) for role, by_image in said.items()}
             for annotation in about.get("things", []):
-                where = f"{path}: annotation {annotation.get('id')}"
-                with packer.record():
-                    _thing(packer, annotation, of_things, size, where)
-            with packer.record():
-                if maps is not None:
+                name = _name(annotation)
+                with packer.record(name):
+                    _thing(packer, annotation, of_things, size, f"{path}: {name}")
+            if maps is not None:
+                with packer.record(f"the map of image {number}", maps.file):
                     maps.put(packer, about["panoptic"])
-                if "captions" in about:
+            if "captions" in about:
+                with packer.record(f"the captions of image {number}", documents["captions"][0]):
                     put_captions(packer, about["captions"], documents["captions"][0])
     return packer.finish(classes)
 
 
-def _by_image(document: Record, path: Path) -> dict[int | str, list[Record]]:
-    """Annotations of each image, in the order of the file."""
-    things: dict[int | str, list[Record]] = {}
-    for image in document["images"]:
+def _by_role(
+    documents: dict[str, tuple[Path, Record]], images: Mapping[int | str, Record], packer: Packer
+) -> dict[str, dict[int | str, list[Record]]]:
+    """What each file says about each picture; the first file lists the pictures."""
+    said: dict[str, dict[int | str, list[Record]]] = {}
+    for role, (file, document) in documents.items():
+        own = _by_id(document["images"], file, packer) if said else images
+        said[role] = _by_image(document["annotations"], own, file, packer)
+        warn_of_strangers(file, said[role], images)
+    return said
+
+
+def _name(annotation: Record) -> str:
+    return f"annotation {annotation.get('id')}"
+
+
+def _by_id(images: Sequence[Record], path: Path, packer: Packer) -> dict[int | str, Record]:
+    found: dict[int | str, Record] = {}
+    for image in images:
         image_id = image.get("id")
-        if not isinstance(image_id, int | str):
-            raise SightlineError(f"{path}: an image has no proper id: {str(image)[:80]}")
-        if image_id in things:
-            raise SightlineError(f"{path}: two images have the id {image_id}")
-        things[image_id] = []
-    for annotation in document["annotations"]:
-        image_id = annotation.get("image_id")
-        if not isinstance(image_id, int | str) or image_id not in things:
-            where = f"{path}: annotation {annotation.get('id')}"
-            raise SightlineError(f"{where} is of image {image_id}, which is not listed")
-        things[image_id].append(annotation)
+        with packer.record(f"image {image_id}", path):
+            if not isinstance(image_id, int | str):
+                told = f"{path}: an image has no proper id: {str(image)[:80]}"
+                raise RecordError("broken-record", told)
+            if image_id in found:
+                raise RecordError("duplicate-id", f"{path}: two images have the id {image_id}")
+            found[image_id] = image
+    return found
+
+
+def _by_image(
+    annotations: Sequence[Record],
+    images: Mapping[int | str, Record],
+    path: Path,
+    packer: Packer,
+) -> dict[int | str, list[Record]]:
+    """Annotations of each image, in the order of the file."""
+    things: dict[int | str, list[Record]] = {number: [] for number in images}
+    for annotation in annotations:
+        image_id, name = annotation.get("image_id"), _name(annotation)
+        with packer.record(name, path):
+            if not isinstance(image_id, int | str) or image_id not in things:
+                told = f"{path}: {name} is of image {image_id}, which is not listed"
+                raise RecordError("unlisted-image", told)
+            things[image_id].append(annotation)
     return things
 
 
-def _missing(document: Record, path: Path, pictures: Pictures) -> SightlineError:
-    names = [str(image.get("file_name")) for image in document["images"]]
-    missing = [name for name in names if pictures.find(name) is None]
+def _missing(
+    name: str, missing: Sequence[str], path: Path, count: int, pictures: Pictures
+) -> RecordError:
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-    return SightlineError(
-        f"{path} lists {len(missing)} of {len(names)} pictures that are not there: {some} "
-        f"(looked in {folders})"
+    return RecordError(
+        "missing-picture",
+        f"{path} lists {len(missing)} of {count} pictures that are not there: {some} "
+        f"(looked in {folders})",
+        here=f"no picture {name} (looked in {folders})",
     )
 
 
@@ -222,7 +255,9 @@ def _thing(
 ) -> None:
     category = field(annotation, "category_id", int, where)
     if category not in labels:
-        raise SightlineError(f"{where} is of category {category}, which is not listed")
+        raise RecordError(
+            "unknown-class", f"{where} is of category {category}, which is not listed"
+        )
     polygons, counts = read_segmentation(annotation.get("segmentation"), size, where)
     packer.thing(
         _box(annotation, polygons, counts, size, where),
@@ -258,9 +293,10 @@ def _box(
             raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
         x, y, width, height = values
         return x, y, x + width, y + height
-    if polygons or counts:
-        return box_around(polygons, counts, size)
-    raise SightlineError(f"{where} has neither bbox nor segmentation")
+    around = box_around(polygons, counts, size)
+    if around is None:
+        raise SightlineError(f"{where} has neither bbox nor segmentation")
+    return around
 
 
 def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:

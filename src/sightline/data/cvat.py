@@ -133,7 +133,7 @@ def _pack(
     packer = make(path, root, 0)
     for file, subset in listed:
         bases = dict.fromkeys([file.parent, root])
-        pictures = Pictures(picture_folders(bases, None if split == "all" else split))
+        pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
         for image in trees[file].iterfind("image"):
             if subset is None or image.get("subset") == subset:
                 with packer.record():

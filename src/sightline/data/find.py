@@ -70,19 +70,24 @@ def read_lines(file: Path) -> list[str]:
         raise SightlineError(f"cannot read {file}: {error.strerror}") from error
 
 
-def picture_folders(bases: Iterable[Path], split: str | None = None) -> list[Path]:
-    """Where the pictures of a split may lie, the likeliest folder first: the bases, the folders in
-    them, and those in folders named after a split or after pictures. Folders of another split come
-    last; folders of masks and the like are left out."""
+def picture_folders(bases: Sequence[Path], split: str | None = None) -> list[Path]:
+    """Where the pictures of a split may lie, the likeliest folder first: the bases, of which the
+    last holds the others, the folders in them, and those in folders named after a split or after
+    pictures. Folders of another split come last, and count only where the split has none of its
+    own: in place of a missing picture, another of its name would be found there. Folders of masks
+    and the like are left out."""
     ranks: dict[Path, tuple[int, bool]] = {}
     for base in bases:
         for folder in [base, *_below(base)]:
             words = _words("/".join(folder.relative_to(base).parts))
             if not _OTHER_WORDS.intersection(words):
-                spoken = split_of(" ".join(reversed(words)))
+                inside = _words("/".join(folder.relative_to(bases[-1]).parts))
+                spoken = split_of(" ".join(reversed(inside)))
                 affinity = 1 if spoken is None else 0 if _akin(spoken, split) else 2
                 ranks.setdefault(folder, (affinity, not _PICTURE_WORDS.intersection(words)))
-    return sorted(ranks, key=ranks.__getitem__)
+    own = any(affinity == 0 for affinity, _ in ranks.values())
+    kept = [folder for folder, (affinity, _) in ranks.items() if not (own and affinity == 2)]
+    return sorted(kept, key=ranks.__getitem__)
 
 
 def _below(base: Path) -> list[Path]:

@@ -23,13 +23,13 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     Raises:
         SightlineError: no such folder, no known layout, nothing to train on, or a flaw in a file.
     """
-    module, found = _find(Path(path))
+    module, found = find_layout(Path(path))
     if "train" in found and "val" in found:
         both = module.read(Path(path), found, ["train", "val"])
         return Splits(both["train"], both["val"])
     if {"trainval", "val"} <= set(found):
         both = module.read(Path(path), found, ["trainval", "val"])
-        return Splits(_without(both["trainval"], both["val"]), both["val"])
+        return Splits(without(both["trainval"], both["val"]), both["val"])
     names = ("train", "trainval", "all") if set(found) == {"all"} else ("train", "trainval")
     whole = next((split for split in names if split in found), None)
     if whole is None:
@@ -37,7 +37,7 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     return _divide(module.read(Path(path), found, [whole])[whole], val, seed)
 
 
-def _without(whole: Packed, part: Packed) -> Packed:
+def without(whole: Packed, part: Packed) -> Packed:
     """The pictures of the one that are not among those of the other."""
     taken = {part.path(index) for index in range(len(part))}
     rest = [index for index in range(len(whole)) if whole.path(index) not in taken]
@@ -61,7 +61,7 @@ def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) ->
         SightlineError: as ``open_dataset``, or there is no such split.
     """
     path = Path(path)
-    module, found = _find(path)
+    module, found = find_layout(path)
     if split in ("train", "val") and not {split, "val"} <= set(found):
         return open_dataset(path, val, seed)[split == "val"]
     if split == "all" and "all" not in found:
@@ -71,7 +71,7 @@ def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) ->
     return module.read(path, found, [split])[split]
 
 
-def _find(path: Path) -> tuple[Any, dict[str, Any]]:
+def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:
     """The module of the format, and what its ``find`` found."""
     if not path.exists():
         raise SightlineError(f"no such folder: {path}")

@@ -152,7 +152,7 @@ def _pack(
     taken = set[int | str]()
     for file, of_file in records.items():
         bases = dict.fromkeys([file.parent, root])
-        pictures = Pictures(picture_folders(bases, None if split == "all" else split))
+        pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
         for where, record in of_file:
             with packer.record():
                 picture = _picture(record, file, pictures, where)
@@ -198,15 +198,15 @@ def _thing(
     if category not in classes.ids:
         raise SightlineError(f"{where} is of category {category}, which has no name")
     polygons, counts = read_segmentation(thing.get("segmentation"), size, where)
-    box = _box(thing, where)
-    if box is None and not (polygons or counts):
+    box = _box(thing, where) or box_around(polygons, counts, size)
+    if box is None:
         raise SightlineError(f"{where} has neither bbox nor segmentation")
     area: float | None = None
     if polygons or counts:
         lengths = runs.expand(counts)[1::2]
         area = float(lengths.sum()) + sum(polygon(points).area or 0.0 for points in polygons)
     packer.thing(
-        box or box_around(polygons, counts, size),
+        box,
         classes.ids.index(category),
         ignore=flag(thing, "iscrowd", where),
         area=area,

@@ -118,7 +118,7 @@ def _pack(
     packer = make(root, root, 0)
     for file, of_file in tasks.items():
         bases = dict.fromkeys([file.parent, root])
-        pictures = Pictures(picture_folders(bases, None if split == "all" else split))
+        pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
         for task in of_file:
             with packer.record():
                 _task(packer, task, labels, pictures, f"{file}: task {task.get('id')}")

@@ -206,9 +206,10 @@ class Packer:
         self.dropped = self.clipped = 0
 
     @contextmanager
-    def record(self) -> Iterator[None]:
+    def record(self, name: str = "", file: Path | None = None) -> Iterator[None]:
         """Around the reading of one record, a picture's or a thing's: what is wrong in it is an
-        error. (The doctor's packer notes it instead, and goes on with the next.)"""
+        error. (The doctor's packer notes it instead, and goes on with the next; it calls the record
+        by its name in the file, which is the source where none is given.)"""
         yield
 
     def picture(self, path: str | Path, size: tuple[int, int], image_id: int | str) -> None:
@@ -247,7 +248,8 @@ class Packer:
     ) -> None:
         """One thing of the picture last taken in; ``box`` is xyxy, continuous.
 
-        ``area`` is that of the clipped box where it is left out. ``polygons`` are flat: x, y, x, y.
+        ``area`` is that of the clipped box where it is left out. ``polygons`` are flat: x, y, x, y;
+        those with fewer than three points enclose nothing and are left out.
         ``counts`` are a compressed RLE's. ``keypoints`` are flat, x, y, visibility, and as many for
         every thing.
         """
@@ -269,7 +271,7 @@ class Packer:
         self._mask(polygons, counts)
 
     def _mask(self, polygons: Sequence[Sequence[float]], counts: bytes) -> None:
-        for polygon in polygons:
+        for polygon in filter(encloses, polygons):
             self.points.extend(polygon)
             self.point_at.append(len(self.points) // 2)
         self.polygon_at.append(len(self.point_at) - 1)
@@ -336,6 +338,11 @@ class Packer:
         told = [f"{n} box{'' if n == 1 else 'es'} {what}" for what, n in mended.items() if n]
         if told:
             warnings.warn(f"{self.source}: {', '.join(told)}", DataWarning, stacklevel=2)
+
+
+def encloses(polygon: Sequence[float]) -> bool:
+    """Whether a flat polygon has the three points that it takes."""
+    return len(polygon) >= 6
 
 
 MakePacker = Callable[[str | Path, str | Path, int], Packer]  # of a source, a root and a number

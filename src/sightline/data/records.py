@@ -8,6 +8,16 @@ from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.errors import SightlineError
 
+
+class RecordError(SightlineError):
+    """What is wrong with one record, of a kind that the doctor counts. ``here`` is what it says of
+    this record, where the message speaks of the whole file."""
+
+    def __init__(self, kind: str, message: str, here: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.here = kind, here or message
+
+
 LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data import runs
+from sightline.data.packed import encloses
 from sightline.data.records import numbers
 from sightline.errors import SightlineError
 
@@ -12,8 +13,7 @@ from sightline.errors import SightlineError
 def read_segmentation(
     segmentation: Any, size: tuple[int, int], where: str
 ) -> tuple[list[list[float]], bytes]:
-    """Flat polygons (those with fewer than three points enclose nothing and are left out) or an
-    RLE's compressed counts.
+    """Flat polygons or an RLE's compressed counts.
 
     Raises:
         SightlineError: it is neither; the line begins with ``where``.
@@ -28,7 +28,7 @@ def read_segmentation(
     polygons = [numbers(polygon, where, "segmentation") for polygon in flat]
     if any(len(polygon) % 2 for polygon in polygons):
         raise SightlineError(f"{where} has a polygon with an odd number of coordinates")
-    return [polygon for polygon in polygons if len(polygon) >= 6], b""
+    return polygons, b""
 
 
 def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> bytes:
@@ -51,13 +51,14 @@ def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> 
 
 def box_around(
     polygons: list[list[float]], counts: bytes, size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """The tight box of a mask, xyxy."""
-    if not polygons:
-        return runs.box(runs.expand(counts), size[0])
-    xs = [x for polygon in polygons for x in polygon[::2]]
-    ys = [y for polygon in polygons for y in polygon[1::2]]
-    return min(xs), min(ys), max(xs), max(ys)
+) -> tuple[float, float, float, float] | None:
+    """The tight box of a mask, xyxy; None where nothing is enclosed."""
+    enclosing = [polygon for polygon in polygons if encloses(polygon)]
+    if enclosing:
+        xs = [x for polygon in enclosing for x in polygon[::2]]
+        ys = [y for polygon in enclosing for y in polygon[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
+    return runs.box(runs.expand(counts), size[0]) if counts else None
 
 
 def read_keypoints(values: Any, count: int, where: str) -> list[float]:

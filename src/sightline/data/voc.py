@@ -12,14 +12,14 @@ names found in all files, sorted.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, load_xml
+from sightline.data.records import LARGEST, RecordError, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -96,40 +96,62 @@ def read(
     Raises:
         SightlineError: whatever is wrong in a file.
     """
-    place = {xml: index for index, xml in enumerate(found["all"])}
+    packing = packer(path, path, 0)
+    _check_lists(path, found, wanted, packing)
+    trees: dict[Path, Element] = {}
+    for xml in found["all"]:
+        with packing.record(file=xml):
+            trees[xml] = load_xml(xml)
+    labels = _labels(path, trees)
+    place = _pack(path, trees, labels, packing)
+    packed = packing.finish(Classes(tuple(labels)))
+    return {
+        split: packed.take([place[xml] for xml in found[split] if xml in place]) for split in wanted
+    }
+
+
+def _check_lists(
+    path: Path, found: Mapping[str, Sequence[Path]], wanted: Sequence[str], packer: Packer
+) -> None:
+    there = set(found["all"])
     for split in wanted:
-        missing = [xml for xml in found[split] if xml not in place]
-        if missing:
-            raise SightlineError(
-                f"the list of {split} in {path} names {missing[0].stem}, "
-                f"but there is no {missing[0]}"
-            )
+        for xml in found[split]:
+            if xml not in there:
+                with packer.record(f"the list of {split}"):
+                    raise SightlineError(
+                        f"the list of {split} in {path} names {xml.stem}, but there is no {xml}"
+                    )
         if not found[split]:
-            raise SightlineError(f"the list of {split} in {path} is empty")
-    packed = _pack(path, found["all"], packer)
-    return {split: packed.take([place[xml] for xml in found[split]]) for split in wanted}
+            with packer.record(f"the list of {split}"):
+                raise SightlineError(f"the list of {split} in {path} is empty")
 
 
-def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
-    trees = {xml: load_xml(xml) for xml in xmls}
-    names = {_name(thing, xml) for xml, tree in trees.items() for thing in tree.iter("object")}
+def _labels(path: Path, trees: Mapping[Path, Element]) -> dict[str, int]:
+    """Of the names in all files; an object without one is told when it is read."""
+    names = {_told_name(thing) for tree in trees.values() for thing in tree.iter("object")}
     if not names:
-        raise SightlineError(f"{path} has no annotations: no object in {len(xmls)} XML files")
-    labels = {name: label for label, name in enumerate(sorted(names))}
-    folders = dict.fromkeys(xml.parent for xml in xmls)
-    pictures = {folder: pictures_of(folder, path) for folder in folders}
-    packer = make(path, path, 0)
+        raise SightlineError(f"{path} has no annotations: no object in {len(trees)} XML files")
+    return {name: label for label, name in enumerate(sorted(names - {""}))}
+
+
+def _pack(
+    path: Path, trees: Mapping[Path, Element], labels: Mapping[str, int], packer: Packer
+) -> dict[Path, int]:
+    """Which picture came from which XML."""
+    pictures = {folder: pictures_of(folder, path) for folder in {xml.parent for xml in trees}}
+    place: dict[Path, int] = {}
     for xml, tree in trees.items():
-        with packer.record():
+        with packer.record(file=xml):
             file = _picture(tree, xml, pictures[xml.parent])
             packer.picture(file.relative_to(path), _size(tree, file, xml), xml.stem)
-            for thing in tree.iter("object"):
-                with packer.record():
+            place[xml] = len(place)
+            for number, thing in enumerate(tree.iter("object"), 1):
+                with packer.record(f"object {number}", xml):
                     _thing(packer, thing, labels, xml)
-    return packer.finish(Classes(tuple(labels)))
+    return place
 
 
-def _thing(packer: Packer, thing: Element, labels: dict[str, int], xml: Path) -> None:
+def _thing(packer: Packer, thing: Element, labels: Mapping[str, int], xml: Path) -> None:
     difficult = _flag(thing, "difficult")
     packer.thing(
         _box(thing, xml),
@@ -147,15 +169,20 @@ def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
     file = pictures.find(told, xml.stem) if same else pictures.find(xml.stem, told)
     if file is None:
         folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{xml}: no picture {told} or {xml.stem}.* (looked in {folders})")
+        where = f"no picture {told} or {xml.stem}.* (looked in {folders})"
+        raise RecordError("missing-picture", f"{xml}: {where}")
     return file
 
 
 def _name(thing: Element, xml: Path) -> str:
-    name = (thing.findtext("name") or "").strip()
+    name = _told_name(thing)
     if not name:
         raise SightlineError(f"{xml}: an object without a <name>")
     return name
+
+
+def _told_name(thing: Element) -> str:
+    return (thing.findtext("name") or "").strip()
 
 
 def _flag(thing: Element, tag: str) -> bool:
@@ -185,6 +212,4 @@ def _box(thing: Element, xml: Path) -> tuple[float, float, float, float]:
         raise SightlineError(
             f"{xml}: an object {name} without a <bndbox> of four numbers"
         ) from error
-    if xmax <= xmin or ymax <= ymin:
-        return 0.0, 0.0, 0.0, 0.0
-    return xmin - 1, ymin - 1, xmax, ymax
+    return xmin - 1, ymin - 1, xmax - (xmax == xmin), ymax - (ymax == ymin)
