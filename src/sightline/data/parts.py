@@ -38,8 +38,7 @@ def polygon(points: Sequence[float]) -> Part:
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Part:
     """About (x, y), its axis rx turned by so many degrees clockwise."""
-    radius = max(rx, ry, _FLAT)
-    sides = max(12, math.ceil(math.pi / math.acos(1 - _FLAT / radius)))
+    sides = round(np.clip(math.pi * math.sqrt(max(rx, ry, 0) / (2 * _FLAT)), 12, 1000))
     angles = 2 * np.pi * np.arange(sides) / sides
     return polygon(_turn(rx * np.cos(angles), ry * np.sin(angles), (x, y), degrees))
 
