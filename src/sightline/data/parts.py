@@ -45,7 +45,8 @@ def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> P
 
 def turned(box: Sequence[float], degrees: float, about: tuple[float, float]) -> Part:
     """A box (xyxy) turned clockwise about a point: a mere box if it is not turned at all."""
-    xs, ys = np.array([box[0], box[2], box[2], box[0]]), np.array([box[1], box[1], box[3], box[3]])
+    x1, y1, x2, y2 = map(float, box)
+    xs, ys = np.array([x1, x2, x2, x1]), np.array([y1, y1, y2, y2])
     if degrees % 360 == 0:
         return rectangle(xs.tolist(), ys.tolist())
     return polygon(_turn(xs - about[0], ys - about[1], about, degrees))
