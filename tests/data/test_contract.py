@@ -13,7 +13,11 @@ from sightline.data.toybox import toybox_splits
 from sightline.data.yolo_write import write_yolo
 from tests.contracts import assert_dataset
 from tests.data.samples import voc_xml, write_picture, write_voc_folder
+from tests.data.test_cvat import box, document, image, write_cvat
+from tests.data.test_cvat import shape as cvat_shape
+from tests.data.test_jsonlines import BOX, record, write_lines
 from tests.data.test_labelme import shape, write_labelme
+from tests.data.test_labelstudio import rectangle, region, task, write_export
 
 
 def toybox(folder: Path) -> Dataset:
@@ -56,10 +60,27 @@ def yolo(folder: Path) -> Dataset:
     return open_split(folder, "val")
 
 
+def cvat(folder: Path) -> Dataset:
+    mask = cvat_shape("mask", rle="0, 4, 1, 4", left=57, top=37, width=3, height=3)
+    pictures = image(box(), mask), image(name="b.jpg", number=1)
+    return open_split(write_cvat(folder, document(*pictures), "a.jpg", "b.jpg"), "all")
+
+
+def labelstudio(folder: Path) -> Dataset:
+    outline = region("polygonlabels", "dog", points=[[10, 25], [60, 25], [10, 75]])
+    return open_split(write_export(folder, task(rectangle(), outline), task(id=8)), "all")
+
+
+def jsonlines(folder: Path) -> Dataset:
+    points = {"keypoints": [5, 7, 2], "segmentation": [[4, 6, 14, 6, 14, 26]]}
+    return open_split(write_lines(folder, record(BOX | points), record(name="b.jpg")), "all")
+
+
+KINDS = [toybox, coco, voc, index_png, labelme, yolo, cvat, labelstudio, jsonlines]
+
+
 @pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
-@pytest.mark.parametrize(
-    "kind", [toybox, coco, voc, index_png, labelme, yolo], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_contract(kind, tmp_path: Path) -> None:
     assert_dataset(kind(tmp_path))
 

@@ -199,6 +199,16 @@ def test_flaws_of_a_record(tmp_path: Path, changed: Any, message: str) -> None:
         open_split(folder, "all")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [([], "has no names of classes"), ({"stuff_classes": 3}, 'has no proper "stuff_classes": 3')],
+)
+def test_flaws_of_metadata(tmp_path: Path, metadata: Any, message: str) -> None:
+    write_json(tmp_path / "metadata.json", metadata)
+    with pytest.raises(SightlineError, match=rf"metadata\.json {message}"):
+        opened(tmp_path, BOX)
+
+
 def test_broken_lines(tmp_path: Path) -> None:
     folder = write_lines(tmp_path, record(BOX), 3)
     with pytest.raises(SightlineError, match="line 2 is no record of a picture: 3"):

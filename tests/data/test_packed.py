@@ -26,6 +26,7 @@ def test_strings_of_any_alphabet() -> None:
     strings = Strings.pack(["", "a.jpg", "Bär/図.png", b"raw"])
     assert [strings[i] for i in range(len(strings))] == ["", "a.jpg", "Bär/図.png", "raw"]
     assert strings.take(torch.tensor([2, 0]))[0] == "Bär/図.png"
+    assert Strings.pack(["caf\udce9.jpg"])[0] == "caf\udce9.jpg"  # a name in Latin-1 on a disk
 
 
 def test_things_come_back_as_they_were_put_in() -> None:

@@ -44,7 +44,7 @@ def evaluate(
     model
         The file or public name of a checkpoint, or a file written by sightline export.
     data
-        A folder of labelled photos (COCO JSON or Pascal VOC XML), or one COCO annotation file.
+        A folder of labelled photos (formats: docs/data.md), or one annotation file.
     split
         Which of its splits: val, train, test ...; left out, val, or all of a file that is named.
     val

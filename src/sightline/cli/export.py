@@ -41,8 +41,8 @@ def export(
     bf16
         Have OpenVINO calculate in bfloat16 where the processor can; without it, it uses float32.
     data
-        A folder of labelled photos (COCO JSON or Pascal VOC XML): --int8 sees ranges on its train
-        and is measured on its val. Left out, that of the checkpoint's run, divided as there.
+        A folder of labelled photos (formats: docs/data.md): --int8 sees ranges on its train and
+        is measured on its val. Left out, that of the checkpoint's run, divided as there.
     val
         The share of --data that is val where the folder has no such split; as in training.
     val_seed

@@ -115,15 +115,10 @@ def _parse(line: str, file: Path, number: int) -> Any:
 
 def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
     """As a file beside names them, or by their numbers."""
-    metadata: Record = {}
-    for file in (folder / "metadata.json" for folder in folders):
-        if file.is_file() and not metadata:
-            metadata = load_json(file)
-            if not isinstance(metadata, dict):
-                raise SightlineError(f"{file} has no names of classes")
+    told = _metadata(folders)
     texts = (folder / name for folder in folders for name in ("classes.txt", "thing_classes.txt"))
     lines = next((read_lines(file) for file in texts if file.is_file()), [])
-    names = metadata.get("thing_classes") or [line.strip() for line in lines if line.strip()]
+    names = told["thing_classes"] or [line.strip() for line in lines if line.strip()]
     things = [thing for numbered in records for thing in numbered.record.get("annotations", [])]
     used = {
         thing.get("category_id") for thing in things if isinstance(thing.get("category_id"), int)
@@ -131,14 +126,27 @@ def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
     ids = range(len(names)) if names else sorted(used)
     points = [t["keypoints"] for t in things if isinstance(t.get("keypoints"), list)]
     count = len(points[0]) // 3 if points else 0
-    keypoints = tuple(map(str, metadata.get("keypoint_names") or range(count)))[:count]
+    keypoints = tuple(told["keypoint_names"] or map(str, range(count)))[:count]
     return Classes(
-        names=tuple(map(str, names or ids)),
+        names=tuple(names or map(str, ids)),
         ids=tuple(ids),
-        stuff=tuple(map(str, metadata.get("stuff_classes") or ())),
+        stuff=tuple(told["stuff_classes"]),
         keypoints=keypoints,
         mirrored=mirrored(keypoints),
     )
+
+
+def _metadata(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """The names in the first metadata.json there is; none of what it leaves out."""
+    keys = "thing_classes", "stuff_classes", "keypoint_names"
+    file = next((f / "metadata.json" for f in folders if (f / "metadata.json").is_file()), None)
+    if file is None:
+        return {key: [] for key in keys}
+    metadata = load_json(file)
+    if not isinstance(metadata, dict):
+        raise SightlineError(f"{file} has no names of classes")
+    found = {key: field({key: []} | metadata, key, list, str(file)) for key in keys}
+    return {key: [str(name) for name in names] for key, names in found.items()}
 
 
 def _pack(

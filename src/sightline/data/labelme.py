@@ -23,7 +23,7 @@ from sightline.data.find import Pictures, by_folder, head, pictures_of, subfolde
 from sightline.data.images import DAMAGED, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
-from sightline.data.records import field, load_json, numbers, size_of
+from sightline.data.records import LARGEST, field, load_json, numbers, size_of
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -151,6 +151,8 @@ def _part(shape: Record, size: tuple[int, int], where: str) -> Part:
         return rectangle(xs, ys)
     if kind == "circle" and len(xs) == 2:
         radius = math.dist((xs[0], ys[0]), (xs[1], ys[1]))
+        if radius > LARGEST:
+            raise SightlineError(f"{where} is a circle larger than any picture")
         return ellipse(xs[0], ys[0], radius, radius)
     if kind == "mask" and len(xs) == 2:
         return block(_mask(shape, where), (round(min(ys)), round(min(xs))), size)

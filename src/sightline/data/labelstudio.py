@@ -223,11 +223,9 @@ def brush(rle: Any, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
     Raises:
         SightlineError: it is broken, or of another size; the line begins with ``where``.
     """
-    try:
-        data = bytes(rle)
-    except (TypeError, ValueError) as error:
-        raise SightlineError(f'{where} has an "rle" that is no list of bytes') from error
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    if not isinstance(rle, list) or not all(isinstance(v, int) and 0 <= v < 256 for v in rle):
+        raise SightlineError(f'{where} has an "rle" that is no list of bytes')
+    bits = np.unpackbits(np.array(rle, np.uint8))
     total, at = 4 * size[0] * size[1], 0
 
     def take(count: int, width: int) -> NDArray[np.int64]:

@@ -38,15 +38,15 @@ def polygon(points: Sequence[float]) -> Part:
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Part:
     """About (x, y), its axis rx turned by so many degrees clockwise."""
-    radius = max(rx, ry, _FLAT)
-    sides = max(12, math.ceil(math.pi / math.acos(1 - _FLAT / radius)))
+    sides = round(np.clip(math.pi * math.sqrt(max(rx, ry, 0) / (2 * _FLAT)), 12, 1000))
     angles = 2 * np.pi * np.arange(sides) / sides
     return polygon(_turn(rx * np.cos(angles), ry * np.sin(angles), (x, y), degrees))
 
 
 def turned(box: Sequence[float], degrees: float, about: tuple[float, float]) -> Part:
     """A box (xyxy) turned clockwise about a point: a mere box if it is not turned at all."""
-    xs, ys = np.array([box[0], box[2], box[2], box[0]]), np.array([box[1], box[1], box[3], box[3]])
+    x1, y1, x2, y2 = map(float, box)
+    xs, ys = np.array([x1, x2, x2, x1]), np.array([y1, y1, y2, y2])
     if degrees % 360 == 0:
         return rectangle(xs.tolist(), ys.tolist())
     return polygon(_turn(xs - about[0], ys - about[1], about, degrees))

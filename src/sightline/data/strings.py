@@ -16,7 +16,8 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True, eq=False)
 class Strings:
-    """Strings as bytes, and where each begins and ends."""
+    """Strings as bytes, and where each begins and ends. Lone surrogates, which stand for bytes that
+    are no text in the name of a file, come back as they were."""
 
     text: UInt8[Tensor, " T"]
     spans: Int[Tensor, "I 2"]
@@ -25,7 +26,7 @@ class Strings:
     def pack(cls, strings: Iterable[str | bytes]) -> "Strings":
         text, ends = bytearray(), array("q", [0])
         for string in strings:
-            text += string if isinstance(string, bytes) else string.encode()
+            text += string if isinstance(string, bytes) else string.encode(errors="surrogatepass")
             ends.append(len(text))
         packed = (
             torch.frombuffer(text, dtype=torch.uint8).clone() if text else torch.zeros(0).byte()
@@ -40,7 +41,7 @@ class Strings:
         return self.text[start:end].numpy().tobytes()
 
     def __getitem__(self, index: int) -> str:
-        return self.encoded(index).decode()
+        return self.encoded(index).decode(errors="surrogatepass")
 
     def take(self, indices: Int[Tensor, " J"]) -> "Strings":
         return replace(self, spans=self.spans[indices])

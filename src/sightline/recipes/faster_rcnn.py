@@ -45,7 +45,7 @@ def faster_rcnn(
     ``sightline train faster_rcnn --data DIR --weights fasterrcnn_resnet50_fpn --freeze 2``
 
     Args:
-        data: Folder of labelled photos, COCO JSON or Pascal VOC XML.
+        data: Folder of labelled photos (formats: docs/data.md).
         backbone: Any network of timm, or vgg16 and resnets without a pyramid. Left out, resnet50;
             but with --weights and no choice of architecture, the model is built as theirs was.
         fpn: A feature pyramid; without it one level at stride 16, as first published.
