@@ -1,8 +1,12 @@
 """COCO's JSON: boxes, polygons, run-length masks, crowds and keypoints, read and written.
 
-A crowd (``iscrowd``) becomes an ignore region. Category ids may have gaps: classes are counted from
-0 in the order of their ids, and the ids are kept in ``Classes.ids``. Pictures without annotations
-are kept: they are pure background.
+A crowd (``iscrowd``) becomes an ignore region, and so does what says ``ignore``. All that is
+ignored is written as a crowd: the one flag that COCO's own tools heed. One thing that is ignored
+for being hard to see (VOC's ``difficult``) says so in a key of that name, which other tools pass
+over: read back, it is one thing again and no region.
+
+Category ids may have gaps: classes are counted from 0 in the order of their ids, and the ids are
+kept in ``Classes.ids``. Pictures without annotations are kept: they are pure background.
 """
 
 import json
@@ -143,6 +147,7 @@ def _pack(
     root = Path(commonpath(pictures.folders))
     packer = make(path, root, len(classes.keypoints))
     things = _by_image(document, path)
+    told = any("difficult" in annotation for annotation in document["annotations"])
     for image in document["images"]:
         where = f"{path}: image {image['id']}"
         with packer.record():
@@ -154,7 +159,7 @@ def _pack(
             for annotation in things[image["id"]]:
                 where = f"{path}: annotation {annotation.get('id')}"
                 with packer.record():
-                    _thing(packer, annotation, labels, size, where)
+                    _thing(packer, annotation, labels, size, where, told)
     return packer.finish(classes)
 
 
@@ -201,7 +206,12 @@ def _image_size(image: Record, file: Path, where: str) -> tuple[int, int]:
 
 
 def _thing(
-    packer: Packer, annotation: Record, labels: dict[int, int], size: tuple[int, int], where: str
+    packer: Packer,
+    annotation: Record,
+    labels: dict[int, int],
+    size: tuple[int, int],
+    where: str,
+    told_difficult: bool,
 ) -> None:
     category = field(annotation, "category_id", int, where)
     if category not in labels:
@@ -215,6 +225,7 @@ def _thing(
         polygons=polygons,
         counts=counts,
         keypoints=_keypoints(annotation.get("keypoints"), packer.keypoints, where),
+        **({"difficult": _flag(annotation, "difficult", where)} if told_difficult else {}),
     )
 
 
@@ -366,6 +377,8 @@ def _records(scene: Scene, classes: Classes) -> Iterator[Record]:
             "iscrowd": int(things.ignore[row]),
             "segmentation": segmentations[row],
         }
+        if things.difficult[row]:
+            record["difficult"] = 1
         if things.keypoints is not None:
             points = things.keypoints[row].double()
             record["keypoints"] = points.flatten().tolist()
