@@ -35,7 +35,7 @@ from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation
 from benchmarks.near_ties import final_flips, proposal_flips
 from sightline import weights
 from sightline.data.images import read_image
-from sightline.models.fast_rcnn import image_index
+from sightline.ops.boxes import image_index
 from sightline.types import Instances
 from sightline.weights.torchvision import RELEASES
 

@@ -164,19 +164,26 @@ def _ignored(things: Instances) -> Instances:
 
 
 def assert_ignore_regions_teach_nothing(case: Case) -> None:
-    """The label of an ignored thing is without effect, and a picture that is nothing but one ignore
-    region (and unlabelled) has no loss."""
+    """What an ignored thing is said to be is without effect on losses and gradients, and a picture
+    that is nothing but one ignore region (and unlabelled) has no loss."""
     drawn, scenes = pictures()
     model = case.build().eval()
     things = scenes[0].things
     crowd = replace(things, ignore=torch.tensor([False, True, False]))
     other = replace(crowd, labels=torch.tensor([0, 2, 2]))
+    other.extra = {
+        name: torch.stack([column[0], column[2], column[2]])
+        for name, column in crowd.extra.items()
+        if isinstance(column, Tensor)
+    }
     results = []
     for given in (crowd, other):
         batch = batch_of(case, model, drawn[:1], [replace(scenes[0], things=given)])
-        results.append(model(batch.images, batch.targets))
-    for name in results[0]:
-        torch.testing.assert_close(results[0][name], results[1][name])
+        model.zero_grad()
+        losses = model(batch.images, batch.targets)
+        total(losses).backward()
+        results.append((losses, {n: p.grad.clone() for n, p in model.named_parameters()}))
+    torch.testing.assert_close(*results)
 
     height, width = scenes[0].size
     whole = things[:1]

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from sightline.models.fast_rcnn import slot_index
 from sightline.models.faster_rcnn import FasterRCNN, faster_rcnn
 from sightline.ops import boxes as box_ops
 from sightline.ops.anchors import point_grid
+from sightline.ops.boxes import slot_index
 from sightline.ops.match import match_boxes
 from sightline.ops.roi import roi_align
 from sightline.ops.suppress import EMPTY, Detections, Selection, finish, to_scenes

@@ -75,8 +75,17 @@ def test_segments_have_a_rim() -> None:
     assert tuple(pixels[30, 70]) == (100, 100, 100)  # 0 is void
 
 
+def test_an_ignored_segment_has_a_rim_only() -> None:
+    ids = torch.zeros(60, 80, dtype=torch.long)
+    ids[:, :40] = 7
+    pixels = drawn(Scene((60, 80), panoptic=Panoptic(ids, [Segment(7, 0, True, ignore=True)])))
+    assert tuple(pixels[30, 40]) == (255, 255, 255)
+    assert tuple(pixels[30, 20]) == (100, 100, 100)
+
+
 def test_ignored_things_have_a_dashed_box_only() -> None:
-    instances = things((10.0, 30, 70, 50), ignore=torch.tensor([True]))
+    points = torch.tensor([[[20.0, 10, 2], [60, 10, 2]]])
+    instances = things((10.0, 30, 70, 50), ignore=torch.tensor([True]), keypoints=points)
     pixels = drawn(Scene((60, 80), instances))
     edge = (pixels[30, 10:70] == colour(1)).all(-1)
     assert 0.3 < edge.mean() < 0.8

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline import checkpoint
+from sightline.data.balance import repeat_factors
 from sightline.errors import SightlineError
+from sightline.journal import Journal
 from sightline.recipes.recipe import Recipe
 from sightline.types import Classes, Images, Loss, Scene
 from tests import tiny
@@ -106,6 +109,42 @@ def test_goes_on_to_the_same_bits(
             loop.train(recipe)
     loop.train(recipe)
     same_files(undisturbed, tmp_path)
+
+
+def test_repeated_pictures_go_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass is the longer for them, every pass alike; another share is another run."""
+
+    def recipe(folder: str, threshold: float = 1.0) -> Recipe:
+        made = tiny.recipe(tmp_path / folder, passes=2)
+        return replace(made, repeats=partial(repeat_factors, threshold=threshold))
+
+    loop.train(recipe("whole"))
+    turns = round(repeat_factors(tiny.Squares(22), 1.0).sum().item())
+    assert turns > 24  # more than 6 steps
+    ends = [record["step"] for record in lines(tmp_path / "whole") if "val" in record]
+    assert ends == [-(-turns // 4), 2 * -(-turns // 4)]
+    with monkeypatch.context() as patch:
+        kill_at(patch, loop, "record", 9)
+        with pytest.raises(Killed):
+            loop.train(recipe("killed"))
+    with pytest.raises(
+        SightlineError, match=r"repeats.arguments.threshold: 1.0 in the run, 0.5 now"
+    ):
+        loop.train(recipe("killed", threshold=0.5))
+    loop.train(recipe("killed"))
+    same_files(tmp_path / "whole", tmp_path / "killed")
+
+
+def told(model: Any, data: Any) -> None:
+    model.told = data
+
+
+def test_a_recipe_may_tell_the_model_of_the_training_pictures(tmp_path: Path) -> None:
+    recipe = replace(tiny.recipe(tmp_path), prepare=told)
+    run = loop.begin(recipe, torch.device("cpu"), loop.Progress(), Journal(None))
+    assert run.model.told == tiny.Squares(22)
 
 
 def test_more_workers_change_nothing(undisturbed: Path, tmp_path: Path) -> None:

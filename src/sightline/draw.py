@@ -47,8 +47,8 @@ def draw(
     """The picture with all that the scene knows; the picture itself is not changed.
 
     Things are drawn in the order of their scores, the best on top; an ignored one has only a
-    dashed box. A name that would hide another, or the middle of a thing, is left out: the colour
-    still tells.
+    dashed box, an ignored segment only its rim. A name that would hide another, or the middle of
+    a thing, is left out: the colour still tells.
 
     Args:
         zoom: enlarges the picture first, so that small ones get readable names.
@@ -72,7 +72,7 @@ def draw(
     for row in order:
         sheet.box(things.boxes[row].tolist(), int(things.labels[row]), bool(things.ignore[row]))
     if things.keypoints is not None:
-        for row in order:
+        for row in (row for row in order if not things.ignore[row]):
             sheet.keypoints(things.keypoints[row].tolist(), classes, int(things.labels[row]))
     for row in reversed(order):
         if not things.ignore[row]:
@@ -167,7 +167,7 @@ def _cover_map(pixels: NDArray[np.uint8], semantic: Tensor) -> None:
 def _cover_panoptic(pixels: NDArray[np.uint8], panoptic: Panoptic) -> None:
     """Each segment in the colour of its class, with a light rim between segments."""
     ids = _scaled(panoptic.map, pixels)
-    for segment in panoptic.segments:
+    for segment in (s for s in panoptic.segments if not s.ignore):
         inside = ids == segment.id
         pixels[inside] = _tinted(pixels[inside], colour(segment.label), _MAP)
     rim = np.zeros(ids.shape, dtype=bool)

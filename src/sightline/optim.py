@@ -1,14 +1,16 @@
-"""Optimisers with parameter groups, schedules, freezing, batches in parts, averaged weights.
+"""Optimisers with parameter groups, schedules, freezing, batches in parts, averaged weights, seeds.
 
 A schedule is a function (step, steps) -> factor on the learning rate: ``step`` counts from 0 over
 the whole run of ``steps``, so a run of another length is the same curve stretched.
 """
 
 import math
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -156,6 +158,14 @@ def parts_of(batch: Batch, count: int) -> Iterator[Batch]:
             images = Images(pixels[part], sizes[part], None if regions is None else regions[part])
             rest = batch.targets[part], batch.placements[part], batch.indices[part]
             yield Batch(images, *rest)
+
+
+def seed_generators(*parts: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch with one number made of all parts."""
+    seed = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 @contextmanager

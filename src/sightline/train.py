@@ -9,7 +9,6 @@ the global generators, such as dropout.
 """
 
 import os
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -37,9 +36,9 @@ from sightline.data.packed import Dataset, Splits, lean
 from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.layers.winograd import LearningWinogradConv, take_winograd
-from sightline.metrics.cocoapi import find_api
+from sightline.metrics.cocoapi import api_is_there
 from sightline.metrics.detection import coco_numbers
-from sightline.optim import Ema, averaged, freeze, parts_of, set_lr, traceless
+from sightline.optim import Ema, averaged, freeze, parts_of, seed_generators, set_lr, traceless
 from sightline.types import Loss, Scene
 from sightline.weights.native import card_json, card_of
 
@@ -73,6 +72,7 @@ class Run:
     recipe: "Recipe"
     device: torch.device
     data: Splits
+    repeats: Tensor | None  # how often each training picture comes up in a pass; None: once
     model: Any  # a module with the four methods, preprocess, needs and card
     replica: nn.Module  # the model, its gradients averaged over processes where there are several
     optimizer: Optimizer
@@ -154,8 +154,11 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     data = recipe.data()
+    repeats = None if recipe.repeats is None else recipe.repeats(data.train)
     model = recipe.model(data.train.classes)
     card_json(card_of(model), recipe.folder / FINAL)  # what cannot be saved is not trained first
+    if recipe.prepare is not None:
+        recipe.prepare(model, data.train)
     if settings.weights is not None and not last.exists():
         journal.say(weights.transfer(model, settings.weights).table())
     freeze(model, settings.freeze or 0)
@@ -167,7 +170,7 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
     if last.exists():
         load_state(last, model, optimizer, ema)
         journal.say(f"{recipe.folder}: going on at step {progress.step}")
-    if not can_measure_ap():
+    if not api_is_there():
         journal.say("AP is not measured (pip install hotcoco): the loss decides which pass is best")
     journal.cut(progress.log)
     journal.best = progress.best
@@ -177,17 +180,25 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
         recipe=recipe,
         device=device,
         data=data,
+        repeats=repeats,
         model=model,
         replica=distributed.wrap(model, device),
         optimizer=optimizer,
         ema=ema,
         progress=progress,
-        pass_steps=len(batches(recipe, data, model, epoch=0, start=0)),
+        pass_steps=len(batches(recipe, data, model, 0, 0, repeats)),
         journal=journal,
     )
 
 
-def batches(recipe: "Recipe", data: Splits, model: Any, epoch: int, start: int) -> Loader:
+def batches(
+    recipe: "Recipe",
+    data: Splits,
+    model: Any,
+    epoch: int,
+    start: int,
+    repeats: Tensor | None = None,
+) -> Loader:
     """This process's share of every batch of a pass, after the first ``start`` batches."""
     settings, world = recipe.settings, distributed.world()
     if recipe.batch % world:
@@ -204,6 +215,7 @@ def batches(recipe: "Recipe", data: Splits, model: Any, epoch: int, start: int) 
         needs=model.needs,
         rank=distributed.rank(),
         world=world,
+        repeats=repeats,
     )
 
 
@@ -212,7 +224,8 @@ def train_pass(run: Run, stop: StopRequest) -> None:
     settings, progress = run.settings, run.progress
     begun = progress.passes * run.pass_steps
     run.model.train()
-    loader = batches(run.recipe, run.data, run.model, progress.passes, progress.step - begun)
+    done = progress.step - begun
+    loader = batches(run.recipe, run.data, run.model, progress.passes, done, run.repeats)
     run.journal.start_clock()
     for batch in stop.until(loader):
         # Another process may be out of the loop, its batch lost with the worker that read it: it
@@ -417,20 +430,11 @@ def _numbers(
         total, count = found.sum(0).tolist()
         numbers[name] = total / max(1.0, count)
         numbers["loss"] += numbers[name]
-    if can_measure_ap():
+    if api_is_there():
         order = sorted(answers)
         truths = list(map(lean(data).scene, order))
         numbers |= coco_numbers(truths, [answers[i] for i in order], data.classes).overall
     return numbers
-
-
-def can_measure_ap() -> bool:
-    """Whether hotcoco or pycocotools is installed: a bare machine trains without."""
-    try:
-        find_api()
-    except SightlineError:
-        return False
-    return True
 
 
 def keep_best(run: Run, numbers: Mapping[str, float], number: int) -> None:
@@ -466,14 +470,6 @@ def save_weights(run: Run, path: Path, numbers: Mapping[str, Any]) -> None:
     with averaged(run.model, run.ema):
         weights.save(run.model, path)
     run.model.card = card
-
-
-def seed_generators(*parts: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch with one number made of all parts."""
-    seed = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -117,6 +117,13 @@ class Instances:
         """The things an index tensor, a Boolean mask or a slice points at."""
         return self._map(lambda column: _take(column, index))
 
+    @property
+    def difficult(self) -> Bool[Tensor, " N"]:
+        """Which are ignored as one thing each, being hard to see, and not as a region with who
+        knows how many in it: those that ``extra["difficult"]`` names."""
+        told = self.extra.get("difficult")
+        return self.ignore & told if isinstance(told, Tensor) else torch.zeros_like(self.ignore)
+
     def to(self, device: torch.device | str) -> "Instances":
         return self._map(lambda c: c.to(device) if isinstance(c, Tensor) else c)
 

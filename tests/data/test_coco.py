@@ -326,6 +326,20 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_difficult_thing_is_a_crowd_to_others_and_one_thing_to_us(tmp_path: Path) -> None:
+    """VOC's flag: COCO's tools heed iscrowd alone (pycocotools overwrites "ignore" with it)."""
+    boxes = [[1, 1, 9, 9], [11, 11, 19, 19], [21, 21, 29, 29]]
+    scene = boxes_scene((30, 30), *boxes, ignore=torch.tensor([False, True, True]))
+    scene.things.extra["difficult"] = torch.tensor([False, True, False])
+    file = write_coco(InMemory([scene]), tmp_path, "val")
+    records = json.loads(file.read_text())["annotations"]
+    assert [record["iscrowd"] for record in records] == [0, 1, 1]
+    assert [record.get("difficult") for record in records] == [None, 1, None]
+    things = open_split(tmp_path, "val").scene(0).things
+    assert things.ignore.tolist() == [False, True, True]
+    assert things.difficult.tolist() == [False, True, False]
+
+
 def test_a_copy_of_a_copy(tmp_path: Path) -> None:
     write_coco_folder(tmp_path / "one", coco_document(3), "val")
     first = open_split(tmp_path / "one", "val")

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sightline.data.folder import open_split
-from sightline.data.loader import Batch, Loader, eval_loader, mix, plan_epoch, train_loader
+from sightline.data.loader import (
+    Batch,
+    Loader,
+    draw_turns,
+    eval_loader,
+    mix,
+    plan_epoch,
+    train_loader,
+)
 from sightline.data.transforms import Augment
 from sightline.errors import SightlineError
 from sightline.preprocess import Preprocess
@@ -90,6 +98,77 @@ def test_no_process_is_ever_left_without_a_picture(
     assert all(len(pictures) >= world for pictures in plan)
     left_out = len(groups) - sum(map(len, plan))
     assert left_out == 0 or (batch == 1 and left_out < world)
+
+
+factors = st.lists(st.sampled_from([1.0, 1.1, 1.5, 2.0, 3.25]), min_size=1, max_size=40)
+
+
+@given(factors, st.integers(0, 99))
+def test_turns_of_an_epoch(repeats: list[float], epoch: int) -> None:
+    """Each picture its whole number of times and at most two more; turn i + k x I is the k-th of
+    picture i."""
+    count = len(repeats)
+    turns = draw_turns(torch.tensor(repeats), seed=5, epoch=epoch).tolist()
+    times = [sum(turn % count == picture for turn in turns) for picture in range(count)]
+    for number, factor in zip(times, repeats, strict=True):
+        assert int(factor) <= number <= int(factor) + 2
+    assert abs(len(turns) - sum(repeats)) < 0.501
+    assert turns == sorted(p + count * k for p in range(count) for k in range(times[p]))
+    assert turns == draw_turns(torch.tensor(repeats), seed=5, epoch=epoch).tolist()
+
+
+def test_pictures_come_up_as_often_as_their_factors_say() -> None:
+    """Fractions of 0.25 and 0.5 in 400 epochs, by a comb: 100 and 200 times, standard deviations
+    sqrt(400 x 1/4 x 3/4) = 8.7 and 10."""
+    repeats = torch.tensor([1.25, 1.0, 1.5, 2.25, 1.25, 1.25, 2.5])  # the fractions sum to 2
+    extra = torch.zeros(7)
+    for epoch in range(400):
+        drawn = torch.bincount(draw_turns(repeats, 0, epoch) % 7, minlength=7) - repeats.long()
+        assert drawn.sum() == 2
+        extra += drawn
+    for number, fraction in zip(extra.tolist(), (repeats % 1).tolist(), strict=True):
+        assert abs(number - 400 * fraction) <= 5 * 400**0.5 * (fraction * (1 - fraction)) ** 0.5
+
+
+@given(factors, st.integers(1, 4), st.integers(1, 3))
+def test_every_epoch_has_as_many_batches(repeats: list[float], batch: int, world: int) -> None:
+    data = InMemory([boxes_scene(SHAPES[i % 4]) for i in range(len(repeats))])
+    if len(repeats) < world:
+        return
+    chosen: dict[str, Any] = {"repeats": torch.tensor(repeats), "batch": batch, "world": world}
+    steps = {len(train(data, epoch=e, rank=r, **chosen)) for e in range(4) for r in range(world)}
+    assert len(steps) == 1
+
+
+def test_pictures_that_are_not_repeated_make_the_plain_plan() -> None:
+    same(list(train(epoch=2)), list(train(epoch=2, repeats=torch.ones(21))))
+
+
+def test_a_repeated_picture_is_varied_anew() -> None:
+    repeats = torch.ones(21)
+    repeats[4] = 3
+    found = [
+        target
+        for batch in train(repeats=repeats)
+        for index, target in zip(batch.indices, batch.targets, strict=True)
+        if index == 4
+    ]
+    assert len(found) == len({target.seed for target in found}) == 3
+    once = train()  # the first time it is as it would be without the others
+    seeds = {i: t.seed for b in once for i, t in zip(b.indices, b.targets, strict=True)}
+    assert seeds[4] in {target.seed for target in found}
+
+
+@pytest.mark.parametrize(("world", "batch"), [(2, 4), (4, 2)])
+def test_repeated_pictures_are_shared_and_resumed_as_others(world: int, batch: int) -> None:
+    repeats = torch.linspace(1, 3, 24)
+    whole = list(train(some_data(24), batch=8, repeats=repeats))
+    same(whole[3:], list(train(some_data(24), batch=8, repeats=repeats, start=3)))
+    chosen: dict[str, Any] = {"batch": batch, "world": world, "repeats": repeats}
+    shares = [list(train(some_data(24), rank=rank, **chosen)) for rank in range(world)]
+    for step, one in enumerate(whole):
+        assert [index for s in shares for index in s[step].indices] == one.indices
+        assert [t.seed for s in shares for t in s[step].targets] == [t.seed for t in one.targets]
 
 
 def test_another_epoch_and_another_seed_are_another_order() -> None:

@@ -31,6 +31,7 @@ def test_difficult_is_ignored_and_truncated_is_kept(tmp_path: Path) -> None:
     tags = "<difficult>1</difficult><truncated>1</truncated>"
     things = opened(tmp_path, *CAT, tags=tags).scene(0).things
     assert things.ignore.tolist() == [True]
+    assert things.difficult.tolist() == [True]
     assert things.extra["difficult"].tolist() == things.extra["truncated"].tolist() == [True]
     plain = opened(tmp_path / "plain", *CAT).scene(0).things
     assert plain.ignore.tolist() == plain.extra["truncated"].tolist() == [False]

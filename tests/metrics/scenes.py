@@ -24,8 +24,8 @@ def scene(*things: tuple[float, ...], scores: list[float] | None = None, **field
 def random_pairs(
     seed: int, pictures: int = 12, classes: int = 3
 ) -> tuple[list[Scene], list[Scene], Classes]:
-    """Truths, and answers of which many nearly hit one; scores repeat, some truths are ignored,
-    some pictures and classes are empty."""
+    """Truths, and answers of which many nearly hit one; scores repeat, some truths are ignored (of
+    those some as difficult things, some as regions), some pictures and classes are empty."""
     generator = torch.Generator().manual_seed(seed)
 
     def number(low: int, high: int) -> int:
@@ -42,6 +42,7 @@ def random_pairs(
             labels=torch.randint(0, classes, (count,), generator=generator),
             ignore=torch.rand(count, generator=generator) < 0.2,
         )
+        true.extra["difficult"] = torch.rand(count, generator=generator) < 0.5
         copies = torch.randint(
             0, max(count, 1), (number(0, 9) if count else 0,), generator=generator
         )

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.metrics.scores import choose_scores
+from sightline.ops.boxes import coverage
 from sightline.types import Scene
 from tests.metrics.scenes import TWO, random_pairs, scene
 
@@ -37,6 +38,16 @@ def test_no_threshold_lies_below_what_was_looked_at() -> None:
     assert choose_scores([scene(A)], found, TWO, above=0.05)["cat"].score == pytest.approx(0.055)
 
 
+def test_answers_in_a_crowd_do_not_move_the_threshold() -> None:
+    """Two parts of a crowd, scored between the two right answers: not worth a higher threshold."""
+    crowd, parts = (40, 40, 90, 90, 0), [(40, 40, 50, 50, 0), (70, 70, 80, 80, 0)]
+    truths = [scene(A, B, crowd, ignore=torch.tensor([False, False, True]))]
+    answers = [scene(A, *parts, B, scores=[0.9, 0.8, 0.7, 0.6])]
+    choice = choose_scores(truths, answers, TWO)["cat"]
+    assert choice.score == pytest.approx(0.3)
+    assert (choice.precision, choice.recall) == (1, 1)
+
+
 def test_class_without_a_right_answer_is_left_out() -> None:
     assert choose_scores([scene(A)], [scene(FAR, scores=[0.9])], TWO) == {}
     assert choose_scores([], [], TWO) == {}
@@ -55,7 +66,8 @@ def test_no_threshold_is_better(seed: int) -> None:
 
 
 def _f1(truths: list[Scene], answers: list[Scene], label: int, score: float) -> float:
-    """Answer by answer: the best scored to a truth is right, to ignored ones none counts."""
+    """Answer by answer: the best scored to a truth is right; none counts to a difficult one, nor,
+    if it is not right, in a region."""
     right = wrong = total = 0
     for truth, answer in zip(truths, answers, strict=True):
         true, found = truth.things, answer.things
@@ -64,13 +76,17 @@ def _f1(truths: list[Scene], answers: list[Scene], label: int, score: float) -> 
         mine = (found.labels == label) & (found.scores > score)
         rows = mine.nonzero().flatten()
         rows = rows[found.scores[rows].argsort(descending=True, stable=True)]
+        region = true.ignore & ~true.difficult
+        regions = true.boxes[region & (true.labels == label)]
         for box in found.boxes[rows]:
-            best = _best_overlap(box, true.boxes, true.labels == label)
-            if best is None:
-                wrong += 1
-            elif not true.ignore[best]:
-                right, wrong = right + (best not in taken), wrong + (best in taken)
+            best = _best_overlap(box, true.boxes, (true.labels == label) & ~region)
+            if best is not None and true.ignore[best]:
+                continue
+            if best is not None and best not in taken:
+                right += 1
                 taken.add(best)
+            elif not (coverage(box[None], regions) >= 0.5).any():
+                wrong += 1
     return 2 * right / max(right + wrong + total, 1)
 
 

@@ -27,6 +27,9 @@ def test_what_a_scene_lacks() -> None:
     assert np.isnan(columns.area).tolist() == [True, True, False]
     assert columns.area[2] == 7
     assert columns.ignore.tolist() == [False, False, True]
+    assert columns.difficult.tolist() == [False, False, False]
+    known.things.extra["difficult"] = torch.tensor([True])
+    assert table([scene(A, B), known]).difficult.tolist() == [False, False, True]
 
 
 def test_single_precision_is_kept_to_the_last_bit() -> None:

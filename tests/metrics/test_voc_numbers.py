@@ -1,6 +1,7 @@
 """Pascal VOC's average precision."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,11 +53,40 @@ def test_threshold_is_reached_by_equality() -> None:
 
 
 def test_difficult_truths_count_neither_way() -> None:
-    truths = [scene(A, B, ignore=torch.tensor([False, True]))]
+    truths = [scene(A, B, **difficult(False, True))]
     answers = [scene(B, B, A, scores=[0.9, 0.8, 0.7])]
     assert voc_numbers(truths, answers, TWO)["VOC@0.5"] == 1
-    alone = voc_numbers([scene(B, ignore=torch.tensor([True]))], answers, TWO)
+    alone = voc_numbers([scene(B, **difficult(True))], answers, TWO)
     assert math.isnan(alone["VOC@0.5"])
+
+
+def difficult(*flags: bool) -> dict[str, Any]:
+    return {"ignore": torch.tensor(flags), "extra": {"difficult": torch.tensor(flags)}}
+
+
+def test_a_part_of_a_difficult_thing_is_wrong_and_a_part_of_a_region_is_not() -> None:
+    """The left fifth of B comes first: by the kit it is wrong (IoU 0.2 with the difficult B), so
+    that A is right at precision 1/2; of a crowd's region it is simply not counted."""
+    truths = [scene(A, B, **difficult(False, True))]
+    answers = [scene((20, 20, 22, 30, 0), A, scores=[0.9, 0.8])]
+    assert voc_numbers(truths, answers, TWO)["VOC@0.5"] == 0.5
+    region = [scene(A, B, ignore=torch.tensor([False, True]))]
+    assert voc_numbers(region, answers, TWO)["VOC@0.5"] == 1
+    # Half of it beside the region is enough at 0.5 and too little at 0.75; another class's region
+    # is nothing to it.
+    answers = [scene((18, 20, 22, 30, 0), A, scores=[0.9, 0.8])]
+    numbers = voc_numbers(region, answers, TWO, ious=[0.5, 0.75])
+    assert (numbers["VOC@0.5"], numbers["VOC@0.75"]) == (1, 0.5)
+    region[0].things.labels[1] = 1
+    assert voc_numbers(region, answers, TWO)["VOC@0.5"] == 0.5
+
+
+def test_a_thing_in_a_region_is_found_all_the_same() -> None:
+    """Once: what finds it again is an answer in the region."""
+    around = (0, 0, 11, 10, 0)
+    truths = [scene(A, around, B, ignore=torch.tensor([False, True, False]))]
+    answers = [scene(A, A, B, scores=[0.9, 0.8, 0.7])]
+    assert voc_numbers(truths, answers, TWO)["VOC@0.5"] == 1
 
 
 def test_inclusive_boxes_are_pixels_with_both_ends() -> None:
@@ -110,9 +140,10 @@ def naive(
 ) -> tuple[float, float]:
     """11-point and area AP of one class, answer by answer, as in VOCevaldet.m."""
     boxes = [t.things.boxes[t.things.labels == label].tolist() for t in truths]
-    difficult = [t.things.ignore[t.things.labels == label].tolist() for t in truths]
+    ignored = [t.things.ignore[t.things.labels == label].tolist() for t in truths]
+    difficult = [t.things.difficult[t.things.labels == label].tolist() for t in truths]
     taken = [[False] * len(b) for b in boxes]
-    total = sum(not d for row in difficult for d in row)
+    total = sum(not i for row in ignored for i in row)
     if total == 0:
         return math.nan, math.nan
     found = [
@@ -127,12 +158,20 @@ def naive(
     points = []
     for _, picture, box in sorted(found, key=lambda row: -row[0]):
         ious = [naive_iou(box, true, inclusive) for true in boxes[picture]]
-        best = max(range(len(ious)), key=ious.__getitem__, default=None)
+        kinds = list(zip(ignored[picture], difficult[picture], strict=True))
+        regions = [true for true, kind in zip(boxes[picture], kinds, strict=True) if kind == REGION]
+        things = [row for row, kind in enumerate(kinds) if kind != REGION]
+        best = max(things, key=ious.__getitem__, default=None)
+        inside = any(naive_share(box, r, inclusive) >= threshold for r in regions)
         if best is not None and ious[best] >= threshold:
             if difficult[picture][best]:
                 continue
+            if taken[picture][best] and inside:
+                continue
             right, wrong = right + (not taken[picture][best]), wrong + taken[picture][best]
             taken[picture][best] = True
+        elif inside:
+            continue
         else:
             wrong += 1
         points.append((right / total, right / (right + wrong)))
@@ -144,6 +183,15 @@ def naive(
         area += (recall - last) * max(p for _, p in points[k:])
         last = recall
     return eleven / 11, area
+
+
+REGION = (True, False)  # ignored, and not for being difficult
+
+
+def naive_share(a: list[float], b: list[float], inclusive: bool) -> float:
+    """Of ``a`` inside ``b``: the IoU of the two where their union is taken to be ``a``."""
+    low, high = map(max, a[:2], b[:2]), map(min, a[2:], b[2:])
+    return naive_iou(a, [*low, *high], inclusive)
 
 
 def naive_iou(a: list[float], b: list[float], inclusive: bool) -> float:

@@ -87,6 +87,49 @@ def test_losses_and_gradients_are_torchvisions(tmp_path: Path) -> None:
         assert apart < 1e-5, name
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {},
+    "faster_rcnn agnostic": {"class_agnostic": True, "training_proposals": 200},
+    "faster_rcnn_v2": {},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_ignore_region_takes_negatives_away_and_adds_none(form: str) -> None:
+    """Over what is unlabelled, where all candidates are learnt from: the losses of both stages are
+    sums over fewer terms, those of the boxes are the same to the bit; and no label of the region
+    makes a difference."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"backbone": "test_resnet", "channels": 8, "hidden": 8}
+    model = create(form.split()[0], 3, **options, **FORMS[form]).eval()
+    model.rpn.samples = EVERYTHING
+    model.box_head.sampling = replace(model.box_head.sampling, count=EVERYTHING)
+    images = Images(torch.rand(1, 3, 96, 128), torch.tensor([[96, 128]]))
+    with torch.no_grad():
+        outputs = model.outputs(images)
+
+    def losses(*region: float, label: int = 0) -> dict[str, Any]:
+        boxes = torch.tensor([[4.0, 4, 40, 40], [10, 50, 44, 90], *([region] if region else [])])
+        things = Instances(boxes, torch.tensor([0, 2, label])[: len(boxes)])
+        things.ignore = torch.tensor([False, False, True])[: len(boxes)]
+        with torch.no_grad():
+            found: dict[str, Any] = model.losses(outputs, images, [Scene((96, 128), things)])
+        return found
+
+    plain, fewer = losses(), 0
+    for left in range(50, 110, 10):
+        region = (float(left), float(left - 50), 126.0, 95.0)
+        with_region = losses(*region)
+        torch.testing.assert_close(with_region, losses(*region, label=1), rtol=0, atol=0)
+        for name in ("rpn_box", "box"):
+            torch.testing.assert_close(with_region[name].total, plain[name].total)
+        for name in ("rpn_object", "class"):
+            assert with_region[name].total <= plain[name].total + 1e-4, name
+            assert with_region[name].count <= plain[name].count
+            fewer += int(plain[name].count - with_region[name].count)
+    assert fewer > 100
+
+
 @pytest.mark.parametrize("name", ["faster_rcnn", "faster_rcnn_v2"])
 def test_a_backbone_of_two_maps_has_large_anchors_too(name: str) -> None:
     model = create(name, 1, backbone="vit_tiny_patch16_224", channels=8, hidden=8)

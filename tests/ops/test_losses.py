@@ -42,6 +42,19 @@ def test_cross_entropy_leaves_out_the_ignored() -> None:
     assert (logits.grad[1] == 0).all()
 
 
+def test_weights_of_classes_change_the_sum_and_not_the_number() -> None:
+    """Equal logits over 4 classes cost log 4 each, here 2.5 and 1 times."""
+    labels, weights = torch.tensor([0, IGNORED, 3]), torch.tensor([2.5, 1, 1, 1])
+    for kind in (torch.float32, torch.bfloat16):
+        total, count = cross_entropy_sum(torch.zeros(3, 4, dtype=kind), labels, weights)
+        assert total.item() == pytest.approx(3.5 * math.log(4), rel=1e-2)
+        assert count == 2
+    logits = torch.randn(3, 4)
+    plain = cross_entropy_sum(logits, labels)
+    ones = cross_entropy_sum(logits, labels, torch.ones(4))
+    torch.testing.assert_close(plain, ones)
+
+
 def test_binary_cross_entropy_leaves_out_the_ignored() -> None:
     logits = torch.zeros(3, requires_grad=True)
     total, count = binary_cross_entropy_sum(logits, torch.tensor([0, 1, IGNORED]))

@@ -67,6 +67,27 @@ def test_ignore_regions_are_no_match_and_no_background() -> None:
     assert (match_boxes(candidates, objects, everything, (0.0, 0.3), 0.7) < 0).all()
 
 
+def test_what_would_be_no_background_if_the_ignored_were_an_object() -> None:
+    """IoU 9/25 with a difficult thing that it reaches beyond: between the ranges; and the best
+    candidate of one that is small beside all of them: forced."""
+    objects, ignore = torch.tensor([[0.0, 0, 3, 3], [50, 50, 51, 51]]), torch.tensor([True, True])
+    candidates = torch.tensor([[0.0, 0, 5, 5], [0, 0, 9, 9], [50, 50, 60, 60], [45, 45, 60, 60]])
+    for forced, third in ((False, NEGATIVE), (True, NEUTRAL)):
+        found = match_boxes(candidates, objects, ignore, (0.0, 0.3), 0.7, force_best=forced)
+        assert found.tolist() == [NEUTRAL, NEGATIVE, third, NEGATIVE]
+        labelled = match_boxes(candidates, objects, ~ignore, (0.0, 0.3), 0.7, force_best=forced)
+        assert ((found == NEGATIVE) == (labelled == NEGATIVE)).all()
+
+
+def test_few_negatives_stay_few_beside_an_ignored_thing() -> None:
+    """Fast R-CNN's range begins at 0.1: what is below is neutral for the object's sake, not for
+    that of the ignored thing, of which nothing is near."""
+    objects = torch.tensor([[0.0, 0, 10, 10], [80, 80, 90, 90]])
+    candidates = torch.tensor([[0.0, 0, 10, 4], [0, 0, 10, 0.5]])
+    found = match_boxes(candidates, objects, torch.tensor([False, True]), (0.1, 0.5), 0.5)
+    assert found.tolist() == [NEGATIVE, NEUTRAL]
+
+
 def test_what_lies_beyond_the_picture_does_not_count_against_an_ignore_region() -> None:
     # A tenth of the anchor is in the picture, and all of that in the crowd.
     anchor = torch.tensor([[-9.0, 0, 1, 10]])

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from sightline import weights
+from sightline.checkpoint import differences
+from sightline.data.balance import balanced_weights
 from sightline.errors import SightlineError
 from sightline.models import create
+from sightline.models.fast_rcnn import BoxOutputs, Sampled
 from sightline.optim import adamw, cosine, stepped
 from sightline.preprocess import Preprocess
-from sightline.recipes.faster_rcnn import build, build_like, faster_rcnn
+from sightline.recipes.faster_rcnn import build, build_like, faster_rcnn, weigh
 from sightline.recipes.recipe import Recipe, Settings
-from sightline.types import Classes
+from sightline.types import Classes, Images
+from tests.data.samples import InMemory, boxes_scene
 
 CLASSES = Classes(("cat", "dog"))
 
@@ -66,6 +70,64 @@ def test_the_seed_of_the_run_does_not_move_the_photos_that_are_set_aside() -> No
     other = faster_rcnn(Path("d"), settings=Settings(seed=7))
     assert other.data.keywords == faster_rcnn(Path("d")).data.keywords
     assert faster_rcnn(Path("d"), val_seed=7).data.keywords["seed"] == 7
+
+
+def test_balance_is_a_choice() -> None:
+    """Left out, nothing of it is in the run's JSON: runs begun before it was there go on."""
+    plain = faster_rcnn(Path("d"))
+    assert (plain.repeats, plain.prepare) == (None, None)
+    assert not {"repeats", "prepare"} & set(plain.to_json())
+    assert Recipe.from_json(plain.to_json()).to_json() == plain.to_json()
+    chosen = faster_rcnn(Path("d"), repeat=0.1, class_weights="cat=3, dog=0.5")
+    values = chosen.to_json()
+    assert values["repeats"]["arguments"] == {"threshold": 0.1}
+    assert values["prepare"]["arguments"] == {"weights": {"cat": 3.0, "dog": 0.5}}
+    assert Recipe.from_json(values).to_json() == values
+    assert differences(plain.to_json(), values)[0] == (
+        'repeats.function: absent in the run, "sightline.data.balance.repeat_factors" now'
+    )
+
+
+def test_class_weights_reach_the_loss_and_no_checkpoint(tmp_path: Path) -> None:
+    """Two cats and a dog: with named weights the loss of the second stage is that of each region
+    times its weight; what the model answers, and its file, are the same."""
+    data = InMemory([boxes_scene((64, 64), [4, 4, 40, 40], [20, 20, 60, 60])], CLASSES)
+    data.scenes[0].things.labels[1] = 1
+    model = build(CLASSES, backbone="test_resnet", channels=8, hidden=8, samples=8).eval()
+    head, logits = model.box_head, torch.randn(3, 3)
+    boxes = torch.tensor([[0.0, 0, 9, 9]] * 3)
+    sampled = Sampled(boxes, torch.zeros(3), torch.tensor([0, 1, 2]), [data.scenes[0].things])
+    outputs = BoxOutputs(logits, torch.zeros(3, 2, 4))
+    plain, saved = head.losses(outputs, sampled)["class"], set(model.state_dict())
+    chosen = faster_rcnn(Path("d"), class_weights="dog=4").prepare
+    assert chosen is not None
+    chosen(model, data)
+    found = head.losses(outputs, sampled)["class"]
+    each = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2]), reduction="none")
+    torch.testing.assert_close(found.total, each[0] + 4 * each[1] + each[2])
+    assert found.count == plain.count == 3
+    assert set(model.state_dict()) == saved
+    weights.save(model, tmp_path / "model.safetensors")
+    again = weights.load(tmp_path / "model.safetensors")
+    assert again.box_head.class_weights is None
+    pixels = torch.rand(1, 3, 64, 64)
+    images = Images(pixels, torch.tensor([[64, 64]]))
+    with torch.no_grad():
+        assert again(images).scores.equal(model(images).scores)
+
+
+def test_balanced_weights_come_from_the_training_photos() -> None:
+    data = InMemory([boxes_scene((64, 64), *[[4.0, 4, 40, 40]] * 4)], CLASSES)
+    data.scenes[0].things.labels[3] = 1
+    model = build(CLASSES, backbone="test_resnet")
+    weigh(model, data, weights="balanced")
+    assert model.box_head.class_weights.tolist() == [*balanced_weights(data).tolist(), 1]
+
+
+@pytest.mark.parametrize("text", ["cat", "cat=x", "cat=1,", "even"])
+def test_class_weights_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(SightlineError, match=r"class weights are balanced or a number .* not "):
+        faster_rcnn(Path("d"), class_weights=text)
 
 
 def test_it_is_saved_as_json() -> None:

@@ -1,9 +1,13 @@
 """COCO's JSON: boxes, polygons, run-length masks, crowds and keypoints, read and written, with the
 panoptic maps and the captions beside.
 
-A crowd (``iscrowd``) becomes an ignore region. Category ids may have gaps: classes are counted from
-0 in the order of their ids, and the ids are kept in ``Classes.ids``. Pictures without annotations
-are kept: they are pure background.
+A crowd (``iscrowd``) becomes an ignore region, and so does what says ``ignore``. All that is
+ignored is written as a crowd: the one flag that COCO's own tools heed. One thing that is ignored
+for being hard to see (VOC's ``difficult``) says so in a key of that name, which other tools pass
+over: read back, it is one thing again and no region.
+
+Category ids may have gaps: classes are counted from 0 in the order of their ids, and the ids are
+kept in ``Classes.ids``. Pictures without annotations are kept: they are pure background.
 """
 
 import json
@@ -166,6 +170,7 @@ def _pack(
     names = {number: str(image.get("file_name")) for number, image in images.items()}
     files = {number: pictures.find(name) for number, name in names.items()}
     missing = [names[number] for number, file in files.items() if file is None]
+    difficult = any("difficult" in annotation for annotation in document["annotations"])
     for number, image in images.items():
         name = f"image {number}"
         with packer.record(name):
@@ -179,7 +184,7 @@ def _pack(
             for annotation in about.get("things", []):
                 name = _name(annotation)
                 with packer.record(name):
-                    _thing(packer, annotation, of_things, size, f"{path}: {name}")
+                    _thing(packer, annotation, of_things, size, f"{path}: {name}", difficult)
             if maps is not None:
                 with packer.record(f"the map of image {number}", maps.file):
                     maps.put(packer, about["panoptic"])
@@ -251,7 +256,12 @@ def _missing(
 
 
 def _thing(
-    packer: Packer, annotation: Record, labels: dict[int, int], size: tuple[int, int], where: str
+    packer: Packer,
+    annotation: Record,
+    labels: dict[int, int],
+    size: tuple[int, int],
+    where: str,
+    told_difficult: bool,
 ) -> None:
     category = field(annotation, "category_id", int, where)
     if category not in labels:
@@ -267,6 +277,7 @@ def _thing(
         polygons=polygons,
         counts=counts,
         keypoints=read_keypoints(annotation.get("keypoints"), packer.keypoints, where),
+        **({"difficult": flag(annotation, "difficult", where)} if told_difficult else {}),
     )
 
 
@@ -357,6 +368,8 @@ def _records(scene: Scene, classes: Classes) -> Iterator[Record]:
             "iscrowd": int(things.ignore[row]),
             "segmentation": segmentations[row],
         }
+        if things.difficult[row]:
+            record["difficult"] = 1
         if things.keypoints is not None:
             points = things.keypoints[row].double()
             record["keypoints"] = points.flatten().tolist()

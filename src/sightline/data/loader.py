@@ -1,8 +1,11 @@
 """Batches: which pictures, in which order, varied how, on which process.
 
-An epoch's plan is a pure function of (number of pictures, their shapes, batch, seed, epoch), known
-before the first picture is read. So training resumes in the middle of an epoch by skipping batches,
-and any number of workers or processes sees the same batches.
+An epoch's plan is a pure function of (number of pictures, their shapes, how often each is to come
+up, batch, seed, epoch), known before the first picture is read. So training resumes in the middle
+of an epoch by skipping batches, and any number of workers or processes sees the same batches.
+
+A plan is made of turns: turn i + k x I is picture i of I, for the k-th time in this epoch (from 0),
+so that the same picture is varied in another way each time.
 """
 
 import hashlib
@@ -23,7 +26,7 @@ from sightline.data.transforms import Augment
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
 from sightline.preprocess import Preprocess
-from sightline.shapes import UInt8
+from sightline.shapes import Float, Int, UInt8
 from sightline.types import Images, Placement, Scene
 
 # Width / height at which a new group of pictures begins: 4:3, 3:2 and 16:9 lie inside one, as do
@@ -91,8 +94,10 @@ def train_loader(
     needs: frozenset[str] = frozenset(),
     rank: int = 0,
     world: int = 1,
+    repeats: Float[Tensor, " I"] | None = None,
 ) -> Loader:
-    """One epoch from its batch number ``start`` on: every picture once, shuffled by (seed, epoch).
+    """One epoch from its batch number ``start`` on: every picture once, or as often as ``repeats``
+    says (see ``draw_turns``), shuffled by (seed, epoch).
 
     ``batch`` pictures a process; together the processes see what one would with world x batch, and
     all make the same number of steps, each with a picture at least (see ``plan_epoch``).
@@ -108,8 +113,12 @@ def train_loader(
     _check_needs(dataset, needs)
     if augment is not None:
         augment = replace(augment, mirrored=dataset.classes.mirrored)
-    plan = plan_epoch(_groups(dataset), batch * world, seed, epoch, least=world)
-    shares = [share(pictures, rank, world) for pictures in plan[start:]]
+    once = range(len(dataset))
+    turns = once if repeats is None else draw_turns(repeats, seed, epoch).tolist()
+    groups = _groups(dataset)
+    groups = [groups[turn % len(dataset)] for turn in turns]
+    plan = plan_epoch(groups, batch * world, seed, epoch, least=world)
+    shares = [[turns[row] for row in share(rows, rank, world)] for rows in plan[start:]]
     samples = _Samples(lean(dataset, needs), preprocess, needs, augment, mix(seed, epoch))
     return Loader(samples, shares, workers)
 
@@ -152,10 +161,36 @@ def _groups(dataset: Dataset) -> list[int]:
     return np.digitize([width / height for height, width in sizes], _SHAPES).tolist()
 
 
+def draw_turns(repeats: Float[Tensor, " I"], seed: int, epoch: int) -> Int[Tensor, " T"]:
+    """The turns of an epoch in which picture i comes up ``repeats[i]`` (1 or more) times on
+    average: as often as the whole part says, and once more with the probability of the fraction.
+
+    All epochs have the same number of turns, since the schedule of a run must know its steps
+    beforehand. So the fractions are not rounded one by one: laid end to end (in an order of the
+    epoch's own) they are a line, scaled to a whole length, and a comb of spacing 1 with a random
+    offset picks the pictures that its teeth hit: systematic sampling.
+    """
+    generator = torch.Generator().manual_seed(mix(seed, epoch, -2))
+    whole = repeats.double().floor()
+    order = torch.randperm(len(repeats), generator=generator)
+    ends = (repeats.double() - whole)[order].cumsum(0)
+    length = ends[-1].round()
+    if length > 0:
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        ends = ends * (length / ends[-1])
+        ends[-1] = length
+        teeth = (ends + offset).floor().clamp(max=length)
+        whole[order] += teeth.diff(prepend=teeth.new_zeros(1))
+    counts = whole.long()
+    pictures = torch.arange(len(repeats)).repeat_interleave(counts)
+    times = torch.arange(len(pictures)) - (counts.cumsum(0) - counts)[pictures]
+    return (pictures + len(repeats) * times).sort().values
+
+
 def plan_epoch(
     groups: Sequence[int], batch: int, seed: int, epoch: int, least: int = 1
 ) -> list[list[int]]:
-    """The pictures of each batch: every picture once, batches of one group while they are full.
+    """The pictures of each batch: every one once, batches of one group while they are full.
 
     What is left over in the groups is put together at the end. If that does not fill whole batches,
     the last full batch is added and all of it divided evenly: no batch is a mere remnant. Where a
@@ -189,7 +224,7 @@ def share(pictures: list[int], part: int, parts: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Samples:
-    """A batch from the numbers of its pictures. Lives in the workers."""
+    """A batch from its turns. Lives in the workers."""
 
     dataset: Dataset
     preprocess: Preprocess
@@ -197,17 +232,18 @@ class _Samples:
     augment: Augment | None
     seed: int
 
-    def batch(self, indices: list[int]) -> Batch:
-        pairs = [self._sample(index) for index in indices]
+    def batch(self, turns: list[int]) -> Batch:
+        indices = [turn % len(self.dataset) for turn in turns]
+        pairs = [self._sample(*both) for both in zip(turns, indices, strict=True)]
         images, placements = self.preprocess([picture for picture, _ in pairs])
         canvas = images.pixels.shape[-2], images.pixels.shape[-1]
         placed = zip(placements, pairs, strict=True)
         targets = [placement.scene(scene, canvas) for placement, (_, scene) in placed]
         return Batch(images, targets, placements, indices)
 
-    def _sample(self, index: int) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
+    def _sample(self, turn: int, index: int) -> tuple[UInt8[Tensor, "3 H W"], Scene]:
         """The picture and its truth, with all masks as maps."""
-        seed = mix(self.seed, index)
+        seed = mix(self.seed, turn)
         scene = replace(self._needed(self.dataset.scene(index)), seed=seed)
         picture = self.dataset.picture(index)
         if self.augment is not None:

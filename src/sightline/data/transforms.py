@@ -83,12 +83,14 @@ class Augment:
     def _window(
         self, scene: Scene, draws: list[float], do_crop: bool, zoom: float
     ) -> tuple[int, int, int, int]:
-        """Top, left, height, width. Up to ten tries to have a thing's centre inside."""
+        """Top, left, height, width. Up to ten tries to have the centre inside of a thing that is
+        not ignored."""
         low, high = (math.log(value) for value in self.scale)
         factor = math.exp(low + zoom * (high - low))
         window = (0, 0, *scene.size)
         if factor == 1 and not do_crop:
             return window
+        boxes = scene.things.boxes[~scene.things.ignore]
         for place in range(0, 4 * _TRIES, 4):
             shares = [1.0, 1.0]
             if do_crop:
@@ -103,7 +105,7 @@ class Augment:
                 round(f * draw) for f, draw in zip(free, draws[place + 2 : place + 4], strict=True)
             )
             window = (top, left, sides[0], sides[1])
-            if len(scene.things) == 0 or _inside(scene.things.boxes, window).any():
+            if len(boxes) == 0 or _inside(boxes, window).any():
                 break
         return window
 

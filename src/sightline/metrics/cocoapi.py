@@ -89,6 +89,15 @@ def find_api(backend: Backend | None = None) -> Api:
     )
 
 
+def api_is_there() -> bool:
+    """Whether hotcoco or pycocotools is installed: a bare machine trains without."""
+    try:
+        find_api()
+    except SightlineError:
+        return False
+    return True
+
+
 def _load(name: Backend) -> Api:
     if name == "hotcoco":
         package = import_module("hotcoco")

@@ -21,6 +21,7 @@ class Table(NamedTuple):
     scores: NDArray[Any]  # float64 [N] zero where a scene has none
     ignore: NDArray[Any]  # bool [N]
     area: NDArray[Any]  # float64 [N] square pixels, NaN where a scene does not know them
+    difficult: NDArray[Any]  # bool [N] ignored as one thing, not as a region of who knows how many
 
     def take(self, rows: NDArray[np.int64]) -> "Table":
         return Table(*(column[rows] for column in self))
@@ -37,6 +38,7 @@ def table(scenes: Sequence[Scene]) -> Table:
         scores=_column(_filled([t.scores for t in things], counts, 0.0), torch.float64),
         ignore=_column([t.ignore for t in things], torch.bool),
         area=_column(_filled([t.area for t in things], counts, math.nan), torch.float64),
+        difficult=_column([t.difficult for t in things], torch.bool),
     )
 
 

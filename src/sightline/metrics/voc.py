@@ -4,6 +4,11 @@ The rules are those of VOC's development kit (VOCevaldet.m, VOCap.m): an answer 
 truth of its class and picture that it overlaps most, taken or not; the overlap must reach the
 threshold; of the answers to one truth the best scored is right and the others are wrong; an answer
 to a difficult truth counts neither way.
+
+The kit knows no regions with who knows how many things in them, such as COCO's crowds. For those
+COCO's rule is taken: they are no truths, and an answer that is not right counts neither way where
+the threshold's share of it or more lies in one of its class. An ignored truth is such a region,
+unless its ``extra["difficult"]`` says that it is one thing.
 """
 
 from collections.abc import Sequence
@@ -27,10 +32,11 @@ class Overlaps(NamedTuple):
     truths: NDArray[Any]  # int [D] row among the truths, -1 where the picture has none
     ious: NDArray[Any]  # float64 [D]
     difficult: NDArray[Any]  # bool [D] whether that truth is
+    inside: NDArray[Any]  # float64 [D] the largest share of the answer that lies in one region
 
 
 class Curve(NamedTuple):
-    """One class at one threshold, an answer more at each step; difficult truths left out."""
+    """One class at one threshold, an answer more at each step; what is ignored left out."""
 
     scores: NDArray[Any]  # float64 [D]
     recalls: NDArray[Any]  # float64 [D]
@@ -48,7 +54,7 @@ def voc_numbers(
     averaged over the classes that have a truth which is not difficult; NaN where there is none.
 
     Args:
-        truths: ``things.ignore`` marks the difficult ones.
+        truths: ``things.ignore`` marks regions, and with ``extra["difficult"]`` difficult things.
         answers: one for each truth, of the same picture.
         inclusive: boxes are pixel indices, both ends inside, as in VOC's own files: a box from 3
             to 5 is three pixels wide. Ours are continuous, and so are those our VOC reader gives.
@@ -70,42 +76,71 @@ def voc_numbers(
 
 
 def overlap(truths: Table, answers: Table, inclusive: bool = False) -> Overlaps:
-    """For each answer the truth it overlaps most, the first where several tie."""
+    """For each answer the truth it overlaps most, the first where several tie, and how deep it lies
+    in a region."""
     answers = answers.take(np.argsort(-answers.scores, kind="stable"))
+    region = truths.ignore & ~truths.difficult
+    of_answer, of_truth = _pairs(answers, truths, np.flatnonzero(~region))
+    pairs = pair_iou(answers.boxes[of_answer], truths.boxes[of_truth], inclusive)
+
+    best = np.full(len(answers.labels), -1)
+    ious, inside = np.zeros(len(best)), np.zeros(len(best))
+    by_overlap = np.lexsort((-pairs, of_answer))  # stable: of equal ones the first comes first
+    some, first = np.unique(of_answer, return_index=True)
+    chosen = by_overlap[first]
+    best[some], ious[some] = of_truth[chosen], pairs[chosen]
+    difficult = np.append(truths.difficult, False)[best]  # -1, no truth, finds the False
+
+    of_answer, of_region = _pairs(answers, truths, np.flatnonzero(region))
+    shares = pair_coverage(answers.boxes[of_answer], truths.boxes[of_region], inclusive)
+    np.maximum.at(inside, of_answer, shares)
+    return Overlaps(answers.labels, answers.scores, best, ious, difficult, inside)
+
+
+def _pairs(
+    answers: Table, truths: Table, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All pairs of an answer with those ``rows`` of the truths that are of its picture and class,
+    answer by answer."""
     classes = 1 + max(truths.labels.max(initial=0), answers.labels.max(initial=0))
-    truth_group = truths.images * classes + truths.labels
+    truth_group = (truths.images * classes + truths.labels)[rows]
     order = np.argsort(truth_group, kind="stable")
     group = answers.images * classes + answers.labels
     first = np.searchsorted(truth_group[order], group, "left")
     count = np.searchsorted(truth_group[order], group, "right") - first
-
-    # All pairs of an answer with a truth of its group, one row each.
     start = np.cumsum(count) - count
-    pair_answer = np.repeat(np.arange(len(count)), count)
-    pair_truth = order[np.arange(count.sum()) - np.repeat(start - first, count)]
-    pairs = pair_iou(answers.boxes[pair_answer], truths.boxes[pair_truth], inclusive)
-
-    best = np.full(len(count), -1)
-    ious = np.zeros(len(count))
-    by_overlap = np.lexsort((-pairs, pair_answer))  # stable: of equal ones the first comes first
-    some = count > 0
-    chosen = by_overlap[start[some]]
-    best[some], ious[some] = pair_truth[chosen], pairs[chosen]
-    difficult = np.append(truths.ignore, False)[best]  # -1, no truth, finds the False
-    return Overlaps(answers.labels, answers.scores, best, ious, difficult)
+    place = np.arange(count.sum()) - np.repeat(start - first, count)
+    return np.repeat(np.arange(len(count)), count), rows[order[place]]
 
 
 def pair_iou(
     a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool = False
 ) -> NDArray[np.float64]:
     """Intersection over union of row i of ``a`` with row i of ``b``; 0 for boxes without area."""
+    shared = _area(_shared(a, b), inclusive)
+    return _ratio(shared, _area(a, inclusive) + _area(b, inclusive) - shared)
+
+
+def pair_coverage(
+    a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool = False
+) -> NDArray[np.float64]:
+    """The share of row i of ``a`` that row i of ``b`` covers; 0 for boxes without area."""
+    return _ratio(_area(_shared(a, b), inclusive), _area(a, inclusive))
+
+
+def _shared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The box that each pair has in common, turned inside out where there is none."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    return np.concatenate([low, high], axis=1)
+
+
+def _area(boxes: NDArray[np.float64], inclusive: bool) -> NDArray[np.float64]:
     one = 1.0 if inclusive else 0.0
-    shared = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + one
-    shared_area = shared.clip(min=0).prod(axis=1)
-    area_a = (a[:, 2:] - a[:, :2] + one).clip(min=0).prod(axis=1)
-    area_b = (b[:, 2:] - b[:, :2] + one).clip(min=0).prod(axis=1)
-    union = area_a + area_b - shared_area
-    return np.divide(shared_area, union, out=np.zeros_like(union), where=union > 0)
+    return (boxes[:, 2:] - boxes[:, :2] + one).clip(min=0).prod(axis=1)
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def curves(overlaps: Overlaps, counts: NDArray[np.int64], threshold: float) -> list[Curve]:
@@ -116,7 +151,7 @@ def curves(overlaps: Overlaps, counts: NDArray[np.int64], threshold: float) -> l
     _, first_of_truth = np.unique(overlaps.truths[rows], return_index=True)
     right = np.zeros_like(reached)
     right[rows[first_of_truth]] = True
-    counted = ~(reached & overlaps.difficult)
+    counted = ~(reached & overlaps.difficult) & (right | (overlaps.inside < threshold))
     return [
         _curve(overlaps, right, counted & (overlaps.labels == label), int(count))
         for label, count in enumerate(counts)

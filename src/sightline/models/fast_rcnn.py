@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sightline.backbones import split
 from sightline.errors import SightlineError
 from sightline.ops import boxes as box_ops
+from sightline.ops.boxes import image_index, slot_index
 from sightline.ops.losses import cross_entropy_sum, smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
 from sightline.ops.roi import roi_pool
@@ -191,8 +192,14 @@ class BoxHead(nn.Module):
         self.body = body
         self.sampling = sampling
         self.classes = classes
+        self.register_buffer("class_weights", None, persistent=False)
         self.class_score = nn.Linear(channels, classes + 1)
         self.box_shift = nn.Linear(channels, 4 if class_agnostic else 4 * classes)
+
+    def weigh(self, weights: Float[Tensor, " C"]) -> None:
+        """How much each class counts in the loss, where background counts 1. A choice of the run:
+        what the model answers and what is saved of it do not depend on it."""
+        self.class_weights = F.pad(weights, (0, 1), value=1.0)
 
     def outputs(
         self, pyramid: Pyramid, boxes: Float[Tensor, "R 4"], image_index: Int[Tensor, " R"]
@@ -226,9 +233,9 @@ class BoxHead(nn.Module):
 
     def losses(self, outputs: BoxOutputs, sampled: Sampled) -> dict[str, Loss]:
         """Equation 1: log loss of the true class, plus smooth L1 of its shift where it is an
-        object; both divided by the number of sampled regions."""
+        object; both divided by the number of sampled regions, weighted or not."""
         labels = sampled.labels
-        total, count = cross_entropy_sum(outputs.logits, labels)
+        total, count = cross_entropy_sum(outputs.logits, labels, self.class_weights)
         positive = (labels < self.classes).nonzero().flatten()
         deltas = outputs.deltas[positive]
         if deltas.shape[1] == 1:
@@ -289,12 +296,6 @@ def needs_of(heads: Heads) -> frozenset[str]:
     return frozenset().union(*(head.needs for head in heads.values()))
 
 
-def image_index(boxes: Sequence[Tensor]) -> Int[Tensor, " R"]:
-    """Which picture each box is of, for one list of boxes a picture."""
-    counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
-    return torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
-
-
 def region_losses(
     box_head: BoxHead,
     heads: Heads,
@@ -336,12 +337,6 @@ def select_regions(
         for name, head in heads.items()
     }
     return Selected(*found, regions)
-
-
-def slot_index(boxes: Float[Tensor, "B R 4"]) -> Int[Tensor, " BR"]:
-    """Which picture each slot is of."""
-    rows = torch.arange(boxes.shape[0], device=boxes.device)
-    return rows[:, None].expand(boxes.shape[:2]).flatten()
 
 
 def describe_regions(

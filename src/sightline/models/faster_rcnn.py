@@ -35,13 +35,13 @@ from sightline.models.fast_rcnn import (
     Selected,
     TwoLayers,
     describe_regions,
-    image_index,
     needs_of,
     region_losses,
     select_regions,
 )
 from sightline.ops import boxes as box_ops
 from sightline.ops.anchors import anchor_grid, cell_anchors, sizes_of_levels
+from sightline.ops.boxes import image_index
 from sightline.ops.losses import binary_cross_entropy_sum, smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
 from sightline.ops.pyramid import Cells, as_table, conv_at

@@ -5,11 +5,12 @@ zero or negative width or height has area 0 and overlaps nothing.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sightline.shapes import Bool, Float, Shaped
+from sightline.shapes import Bool, Float, Int, Shaped
 
 # The largest factor by which a delta may stretch a box: 1000 pixels from a 16-pixel cell. It keeps
 # exp() finite on untrained weights.
@@ -119,3 +120,15 @@ def decode(
     centre = shift * anchor[..., 2:] + anchor[..., :2]
     half = torch.exp(stretch.clamp(max=MAX_LOG_SCALE)) * anchor[..., 2:] / 2
     return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def image_index(boxes: Sequence[Tensor]) -> Int[Tensor, " R"]:
+    """Which picture each box is of, for one list of boxes a picture."""
+    counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
+    return torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
+
+
+def slot_index(boxes: Float[Tensor, "B R 4"]) -> Int[Tensor, " BR"]:
+    """Which picture each slot of a fixed-shape batch is of."""
+    rows = torch.arange(boxes.shape[0], device=boxes.device)
+    return rows[:, None].expand(boxes.shape[:2]).flatten()

@@ -24,10 +24,18 @@ def smooth_l1(
 
 
 def cross_entropy_sum(
-    logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
+    logits: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    weights: Float[Tensor, " C"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The summed cross-entropy of a softmax and the number of entries that are not IGNORED."""
-    total = F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
+    """The summed cross-entropy of a softmax and the number of entries that are not IGNORED.
+
+    ``weights`` of the classes change the sum and not the number: an entry's share in the loss is
+    its own weight's, whatever else is in the batch.
+    """
+    if weights is not None:
+        weights = weights.to(logits.dtype)
+    total = F.cross_entropy(logits, labels, weights, reduction="sum", ignore_index=IGNORED)
     return total, (labels != IGNORED).sum().float()
 
 

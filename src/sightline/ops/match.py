@@ -53,14 +53,17 @@ def match_boxes(
 ) -> Int[Tensor, " A"]:
     """``match_by_iou`` that honours ignore regions: those are no object's match, and a candidate
     that would be negative is neutral where one ignore region covers ``ignore_from`` of it, or of
-    what is ``visible`` of it where candidates reach beyond the picture."""
+    what is ``visible`` of it where candidates reach beyond the picture; and where it would not be
+    negative if the ignored things were objects (around a small one, or its best candidate)."""
     rows = (~ignore).nonzero().flatten()
     matches = match_by_iou(iou(objects[rows], candidates), negative, positive_from, force_best)
     if len(rows) < len(objects):
         matches = torch.where(matches >= 0, _at(rows, matches), matches)
-        seen = candidates if visible is None else visible
-        covered = (coverage(seen, objects[ignore]) >= ignore_from).any(dim=1)
-        matches = torch.where(covered & (matches == NEGATIVE), NEUTRAL, matches)
+        regions, seen = objects[ignore], candidates if visible is None else visible
+        covered = (coverage(seen, regions) >= ignore_from).any(dim=1)
+        near = (0.0, negative[1])
+        alike = match_by_iou(iou(regions, candidates), near, positive_from, force_best) != NEGATIVE
+        matches = torch.where((covered | alike) & (matches == NEGATIVE), NEUTRAL, matches)
     return matches
 
 

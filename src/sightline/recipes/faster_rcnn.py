@@ -1,5 +1,6 @@
 """Runs of Faster R-CNN (``models/faster_rcnn.py``)."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
 
 if TYPE_CHECKING:
+    from sightline.data.packed import Dataset
     from sightline.types import Classes
 
 
@@ -29,6 +31,8 @@ def faster_rcnn(
     scale: tuple[float, float] = (1.0, 1.0),
     crop: float = 0.0,
     colour: float = 0.0,
+    repeat: float = 0.0,
+    class_weights: str | None = None,
     optimizer: Literal["sgd", "adamw"] = "sgd",
     weight_decay: float | None = None,
     schedule: Literal["stepped", "cosine", "one_cycle"] = "stepped",
@@ -67,11 +71,17 @@ def faster_rcnn(
         scale: Range of the zoom, such as 0.5 2.
         crop: Probability of a random crop.
         colour: Strength of colour changes, 0 to 1.
+        repeat: Photos with a class that fewer than this share of them have come up more often, 0.1
+            say; 0 for none. A pass then has more photos, the same number each time.
+        class_weights: How much a class counts in the loss of the second stage, where background
+            counts 1: NAME=3,OTHER=2, or balanced, by how many things of each there are; left out,
+            all count 1.
         optimizer: sgd, or adamw with a learning rate of 0.0001 in proportion to the batch.
         weight_decay: Pull of the weights to zero; left out, 0.0001 with sgd, 0.05 with adamw.
         schedule: How the learning rate falls.
     """
     from sightline import optim
+    from sightline.data.balance import repeat_factors
     from sightline.data.folder import open_dataset
     from sightline.data.transforms import Augment
 
@@ -106,6 +116,8 @@ def faster_rcnn(
         optimizer=partial(getattr(optim, optimizer), **decay),
         schedule=getattr(optim, schedule),
         settings=settings,
+        repeats=partial(repeat_factors, threshold=repeat) if repeat else None,
+        prepare=partial(weigh, weights=read_weights(class_weights)) if class_weights else None,
     )
 
 
@@ -144,6 +156,43 @@ def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_S
         schedule=optim.one_cycle,
         settings=settings,
     )
+
+
+def read_weights(text: str) -> dict[str, float] | Literal["balanced"]:
+    """Class weights as they are written on the command line: ``balanced``, or a number for each
+    class that does not weigh 1, ``NAME=3,OTHER=2``.
+
+    Raises:
+        SightlineError: neither of the two.
+    """
+    from sightline.errors import SightlineError
+
+    if text == "balanced":
+        return "balanced"
+    named = [part.rpartition("=") for part in text.split(",")]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in named}
+    except ValueError as error:
+        raise SightlineError(
+            f"class weights are balanced or a number for each class such as cat=3,dog=2, not {text}"
+        ) from error
+
+
+def weigh(
+    model: Any, data: "Dataset", *, weights: Mapping[str, float] | Literal["balanced"]
+) -> None:
+    """Let the loss of the second stage count each class as named, or by how many things of it
+    there are.
+
+    Raises:
+        SightlineError: see ``named_weights``.
+    """
+    from sightline.data.balance import balanced_weights, named_weights
+
+    if isinstance(weights, str):
+        model.box_head.weigh(balanced_weights(data))
+    else:
+        model.box_head.weigh(named_weights(data.classes, weights))
 
 
 def build(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from sightline.data.packed import Splits
+    from sightline.data.packed import Dataset, Splits
     from sightline.data.transforms import Augment
     from sightline.types import Classes
 
@@ -94,6 +94,7 @@ class Settings:
 
 
 AS_THE_RECIPE_SAYS = Settings()
+_OPTIONAL = ("repeats", "prepare")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,10 @@ class Recipe:
     optimizer: Callable[..., "Optimizer"]  # (model, lr=) -> Optimizer
     schedule: Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
     settings: Settings
+    # How often each training picture comes up in a pass, on average; None: once.
+    repeats: "Callable[[Dataset], Tensor] | None" = None
+    # (model, training pictures): tells the loss what it is to know of them, such as class weights.
+    prepare: "Callable[[nn.Module, Dataset], None] | None" = None
 
     def __post_init__(self) -> None:
         missing = [n for n in ("passes", "batch", "lr") if getattr(self.settings, n) is None]
@@ -127,13 +132,14 @@ class Recipe:
         return Path(self.settings.out or f"runs/{self.name}")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values alone.
+        """JSON values alone; what the recipe may do without is left out where it does.
 
         Raises:
             SightlineError: a function without a name to import it by, or an argument that is no
                 plain value.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {n: v for n, v in values.items() if v is not None or n not in _OPTIONAL}
         settings = {f.name: getattr(self.settings, f.name) for f in fields(Settings)}
         encoded = {name: _encode(value, name) for name, value in values.items()}
         return encoded | {"settings": _encode(settings, "settings")}
@@ -147,7 +153,7 @@ class Recipe:
             SightlineError: a field that a recipe does not have or lacks; a function that is gone.
         """
         settings = dict(values.get("settings", {}))
-        _check_names("recipe", set(values), {f.name for f in fields(cls)}, complete=True)
+        _check_names("recipe", {*values, *_OPTIONAL}, {f.name for f in fields(cls)}, complete=True)
         _check_names("settings", set(settings), {f.name for f in fields(Settings)})
         built = {name: _decode(v) for name, v in values.items() if name != "settings"}
         return cls(**built, settings=Settings(**{k: _decode(v) for k, v in settings.items()}))
