@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.data.convert import convert
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
     from sightline.export import export
@@ -44,6 +45,7 @@ __all__ = [
     "Scene",
     "Segment",
     "SightlineError",
+    "convert",
     "create",
     "evaluate",
     "export",
@@ -67,6 +69,7 @@ _HOMES = {
     "Scene": "types",
     "Segment": "types",
     "SightlineError": "errors",
+    "convert": "data.convert",
     "create": "models",
     "evaluate": "evaluate",
     "export": "export",
