@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.data.convert import convert
     from sightline.data.doctor import doctor
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "Scene",
     "Segment",
     "SightlineError",
+    "convert",
     "create",
     "doctor",
     "evaluate",
@@ -69,6 +71,7 @@ _HOMES = {
     "Scene": "types",
     "Segment": "types",
     "SightlineError": "errors",
+    "convert": "data.convert",
     "create": "models",
     "doctor": "data.doctor",
     "evaluate": "evaluate",

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "Find what is wrong with labelled photos; write a mended copy.",
     "predict": "Find things in photos and videos; draw them, or write them as JSON.",
     "export": "Write a model as one file that runs without this library.",
+    "convert": "Write labelled photos in another format: COCO, YOLO or Pascal VOC.",
     "toybox": "Write the generated data set as a COCO data set.",
     "demo": "Train on generated scenes, measure, and draw what was found, in a few minutes.",
 }

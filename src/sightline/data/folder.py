@@ -1,11 +1,12 @@
 """A folder of labelled pictures: its format and its splits are found from what lies in it."""
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
 from sightline.data import coco, cvat, index_png, jsonlines, labelme, labelstudio, voc, yolo
-from sightline.data.packed import Dataset, Packed, Splits
+from sightline.data.packed import Dataset, DataWarning, Packed, Splits
 from sightline.errors import SightlineError
 
 _FORMATS = (labelme, labelstudio, jsonlines, cvat, coco, voc, yolo, index_png)
@@ -69,6 +70,30 @@ def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) ->
     if split not in found:
         raise SightlineError(f"{path} has no split {split}: it has {', '.join(sorted(found))}")
     return module.read(path, found, [split])[split]
+
+
+def open_splits(path: str | Path) -> dict[str, Packed]:
+    """Every split, by its name, as it stands in the folder: "all" is one only where it is alone.
+
+    Raises:
+        SightlineError: as ``open_dataset``.
+
+    Warns:
+        DataWarning: there are pictures in no split.
+    """
+    path = Path(path)
+    module, found = find_layout(path)
+    splits: dict[str, Packed] = module.read(path, found, list(found))
+    if len(splits) == 1:
+        return splits
+    every = splits.pop("all", None)
+    if every is not None:
+        taken = {data.path(index) for data in splits.values() for index in range(len(data))}
+        left = sum(every.path(index) not in taken for index in range(len(every)))
+        if left:
+            told = f"{path}: {left} pictures are in no split and left out"
+            warnings.warn(told, DataWarning, stacklevel=2)
+    return splits
 
 
 def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -26,7 +26,7 @@ from sightline.shapes import Float
 from sightline.types import Classes, Instances, Polygons, Rle, Scene
 
 _ALIKE = 0.99  # IoU: joined polygons that overlap one another lose what they share
-_SLACK = 0.5  # pixels that a polygon, whose ends are those of the box, may go beyond it
+SLACK = 0.5  # pixels that a polygon, whose ends are those of the box, may go beyond it
 _CLOSE = 0.01  # pixels
 
 
@@ -142,7 +142,7 @@ def as_polygon(
             return None
         joined = join([polygon.double() for polygon in mask])
         picture = joined.new_tensor([0, 0, size[1], size[0]])
-        near = box.double() + joined.new_tensor([-_SLACK, -_SLACK, _SLACK, _SLACK])
+        near = box.double() + joined.new_tensor([-SLACK, -SLACK, SLACK, SLACK])
         near = torch.cat([near[:2].maximum(picture[:2]), near[2:].minimum(picture[2:])])
         for room in (near, picture):
             inside = joined.clamp(room[:2], room[2:])
