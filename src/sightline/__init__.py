@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.predict import predict, predict_stream
     from sightline.preprocess import Preprocess
     from sightline.recipes.recipe import Recipe
+    from sightline.report.page import report
     from sightline.train import train
     from sightline.types import (
         Classes,
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "predict",
     "predict_stream",
+    "report",
     "save",
     "train",
 ]
@@ -74,6 +76,7 @@ _HOMES = {
     "load": "weights",
     "predict": "predict",
     "predict_stream": "predict",
+    "report": "report.page",
     "save": "weights",
     "train": "train",
 }
