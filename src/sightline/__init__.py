@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sightline.predict import predict, predict_stream
     from sightline.preprocess import Preprocess
     from sightline.recipes.recipe import Recipe
+    from sightline.report.page import report
     from sightline.train import train
     from sightline.types import (
         Classes,
@@ -55,6 +56,7 @@ __all__ = [
     "load",
     "predict",
     "predict_stream",
+    "report",
     "save",
     "train",
 ]
@@ -80,6 +82,7 @@ _HOMES = {
     "load": "weights",
     "predict": "predict",
     "predict_stream": "predict",
+    "report": "report.page",
     "save": "weights",
     "train": "train",
 }

@@ -110,6 +110,20 @@ def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
     assert {row["category_id"] for row in rows} == {COLOURS.ids[0], COLOURS.ids[1]}
 
 
+@pytest.mark.parametrize("kind", ["coco", "voc"])
+def test_a_page(
+    given: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of boxes, whatever the kind: AP50 is 75.0, that of red 50.0."""
+    page = tmp_path / "pages" / "page.html"
+    assert main(["evaluate", *given, "--kind", kind, "--report", str(page)]) == 0
+    assert f"written: {page}" in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert "bright.safetensors" in text
+    assert "it is 75.0 and would be 100.0 without them" in text
+    assert "The class that loses most is <b>red</b>: it would go from 50.0 to 100.0" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -123,6 +137,7 @@ def test_results_have_the_datas_ids(given: list[str], tmp_path: Path) -> None:
         (["MODEL", "DATA", "--score", "1", "--choose-scores", "x.json"], "no scores to choose"),
         (["MODEL", "DATA", "--kind", "coco-masks"], "no masks to compare"),
         (["MODEL", "DATA", "--out", "DATA"], "is a folder: name a file to write"),
+        (["MODEL", "DATA", "--report", "DATA"], "is a folder: name a file to write"),
     ],
 )
 def test_mistakes_are_one_line(

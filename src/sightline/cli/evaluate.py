@@ -12,6 +12,7 @@ from sightline.cli.computing import AS_USUAL, Computing
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
+    from sightline.data.packed import Dataset
     from sightline.evaluate import Answered
     from sightline.metrics.evaluation import Evaluation
 
@@ -32,6 +33,7 @@ def evaluate(
     score: float | None = None,
     choose_scores: Path | None = None,
     out: Path | None = None,
+    report: Path | None = None,
     coco_json: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     workers: int = 0,
@@ -65,6 +67,9 @@ def evaluate(
         0.5; for sightline predict --per-class-score.
     out
         File for the numbers as JSON.
+    report
+        File for a page (HTML) that says what to mend first: errors by kind and cost, curves,
+        confusions, calibration, the worst pictures. Of boxes, whatever the kind.
     coco_json
         File for what was found in COCO's results format, with the data's own ids.
     json
@@ -77,7 +82,9 @@ def evaluate(
     from sightline.files import check_target, replacing
 
     check(kind, ious)
-    for path in filter(None, (out, coco_json, choose_scores)):
+    if report is not None:
+        check("coco", None)
+    for path in filter(None, (out, report, coco_json, choose_scores)):
         check_target(path)
     split = split or named_split(data)
     dataset = open_split(data, split, val, val_seed)
@@ -111,6 +118,10 @@ def evaluate(
             beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
         if not json:
             print(f"written: {path}")
+    if report is not None:
+        _write_report(report, answered, dataset, {"model": model, "data": f"{data}, {split}"})
+        if not json:
+            print(f"written: {report}")
     if choose_scores is not None and not chosen:
         raise SightlineError("no thing was found rightly: there are no scores to choose")
 
@@ -122,6 +133,15 @@ def _show(evaluation: "Evaluation") -> None:
     names = list(evaluation.overall)
     for first in range(0, len(names), _COLUMNS):
         console.print(evaluation.table(names[first : first + _COLUMNS]))
+
+
+def _write_report(
+    path: Path, answered: "Answered", dataset: "Dataset", about: dict[str, str]
+) -> None:
+    from sightline.report.page import report
+
+    truths, answers, classes, above = answered
+    report(path, truths, answers, classes, dataset.picture, about=about, above=above)
 
 
 def _choose(answered: "Answered") -> dict[str, object]:

@@ -74,6 +74,14 @@ class Curves(NamedTuple):
     recall: NDArray[np.float64]  # [T, C, A, M]
 
 
+class Matches(NamedTuple):
+    """D pairs of rows, in no order: what was matched to what, at each of T thresholds."""
+
+    answers: NDArray[np.int64]  # [D] answers beyond the limits are not among them
+    truths: NDArray[np.int64]  # [T, D] -1 for none
+    ignored: NDArray[np.bool_]  # [T, D] the answer lies in a crowd: it counts neither way
+
+
 def find_api(backend: Backend | None = None) -> Api:
     """The package asked for, or the first that is installed.
 
@@ -107,20 +115,43 @@ def _load(name: Backend) -> Api:
 
 
 def accumulate(api: Api, pair: Pair, settings: Settings) -> Curves:
-    """Match all answers to all truths."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = api.evaluator(*pair, settings.kind)
-        parameters = evaluator.params
-        parameters.iouThrs = settings.ious
-        parameters.areaRng = [list(limits) for limits in settings.areas]
-        parameters.areaRngLbl = [str(index) for index in range(len(settings.areas))]
-        parameters.maxDets = list(settings.limits)
-        if settings.sigmas is not None:
-            parameters.kpt_oks_sigmas = settings.sigmas
-        evaluator.evaluate()
+    """Match all answers to all truths, and draw the curves."""
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on stdout
+        evaluator = _evaluated(api, pair, settings)
         evaluator.accumulate()
-        numbers = evaluator.eval
-    return Curves(numbers["precision"], numbers["recall"])
+    return Curves(evaluator.eval["precision"], evaluator.eval["recall"])
+
+
+def match(api: Api, pair: Pair, settings: Settings) -> Matches:
+    """Which truth each answer is matched to, in the first area range."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluated = _evaluated(api, pair, settings._replace(areas=settings.areas[:1])).evalImgs
+    found = [image for image in evaluated if image is not None and len(image["dtIds"])]
+    across = len(settings.ious), 0
+    return Matches(
+        answers=np.concatenate([np.zeros(0), *(i["dtIds"] for i in found)]).astype(np.int64) - 1,
+        truths=np.concatenate(
+            [np.zeros(across), *(np.asarray(i["dtMatches"]) for i in found)], axis=1
+        ).astype(np.int64)
+        - 1,
+        ignored=np.concatenate(
+            [np.zeros(across), *(np.asarray(i["dtIgnore"]) for i in found)], axis=1
+        ).astype(bool),
+    )
+
+
+def _evaluated(api: Api, pair: Pair, settings: Settings) -> Any:
+    """An evaluator that has matched all."""
+    evaluator = api.evaluator(*pair, settings.kind)
+    parameters = evaluator.params
+    parameters.iouThrs = settings.ious
+    parameters.areaRng = [list(limits) for limits in settings.areas]
+    parameters.areaRngLbl = [str(index) for index in range(len(settings.areas))]
+    parameters.maxDets = list(settings.limits)
+    if settings.sigmas is not None:
+        parameters.kpt_oks_sigmas = settings.sigmas
+    evaluator.evaluate()
+    return evaluator
 
 
 def _pair_of_columns(coco: Any, frame: Frame, truths: Things, answers: Things) -> Pair:

@@ -1,7 +1,7 @@
 """COCO's numbers for boxes, masks and keypoints, overall and per class."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from sightline.metrics.cocoapi import (
     Things,
     accumulate,
     find_api,
+    match,
 )
+from sightline.metrics.curves import Curve, curves_by_class
 from sightline.metrics.evaluation import Evaluation
-from sightline.metrics.table import check_pairs, table
+from sightline.metrics.table import Table, check_pairs, table
 from sightline.ops.masks import areas, to_rles
 from sightline.types import Classes, Rle, Scene
 
@@ -92,6 +94,60 @@ def coco_numbers(
         },
         images=len(truths),
     )
+
+
+class Matching(NamedTuple):
+    """N truths and D answers of some pictures, and which answers are right at T thresholds."""
+
+    truths: Table
+    answers: Table
+    ious: NDArray[np.float64]  # [T]
+    found: NDArray[np.int64]  # [T, D] row of the truth that each answer is matched to, -1 for none
+    counted: NDArray[np.bool_]  # [T, D] not in an ignored region, and among the best 100
+    classes: int
+
+    def counts(self) -> NDArray[np.int64]:
+        """The truths of each class that are to be found, [C]."""
+        return np.bincount(self.truths.labels[~self.truths.ignore], minlength=self.classes)
+
+    def right(self, row: int = 0) -> NDArray[np.bool_]:
+        """At threshold number ``row``, [D]."""
+        return self.counted[row] & (self.found[row] >= 0)
+
+
+def match_boxes(
+    truths: Sequence[Scene],
+    answers: Sequence[Scene],
+    classes: Classes,
+    ious: Sequence[float] = (0.5,),
+    backend: Backend | None = None,
+) -> Matching:
+    """Each answer beside the truth it is matched to, by the rules behind ``coco_numbers``: best
+    scored first, an answer takes the free truth of its class that it overlaps most.
+
+    Raises:
+        SightlineError: neither package is installed.
+    """
+    check_pairs(truths, answers)
+    api = find_api(backend)
+    thresholds = np.asarray(ious, dtype=np.float64)
+    settings = Settings(KINDS["boxes"], thresholds, [AREAS[""]], LIMITS["boxes"][-1:], sigmas=None)
+    pair = api.pair(_frame(truths, classes), _things(truths, "boxes"), _things(answers, "boxes"))
+    matches = match(api, pair, settings)
+    true, given = table(truths), table(answers)
+    found = np.full((len(thresholds), len(given.labels)), -1)
+    counted = np.zeros(found.shape, dtype=bool)
+    found[:, matches.answers], counted[:, matches.answers] = matches.truths, ~matches.ignored
+    return Matching(true, given, thresholds, found, counted, len(classes))
+
+
+def box_curves(matching: Matching) -> list[list[Curve]]:
+    """Precision over recall at each threshold, of each class: [T][C]."""
+    counts, answers = matching.counts(), matching.answers
+    return [
+        curves_by_class(answers.scores, answers.labels, matching.right(row), counted, counts)
+        for row, counted in enumerate(matching.counted)
+    ]
 
 
 def _numbers(

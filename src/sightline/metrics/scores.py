@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sightline.metrics.curves import Curve
 from sightline.metrics.table import check_pairs, table
-from sightline.metrics.voc import Curve, curves, overlap
+from sightline.metrics.voc import curves, overlap
 from sightline.types import Classes, Scene
 
 

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.metrics.curves import VOC_RECALLS, Curve, area, curves_by_class, sampled
 from sightline.metrics.evaluation import Evaluation, mean
+from sightline.metrics.pairs import best, pair_coverage, pair_iou, pairs
 from sightline.metrics.table import Table, check_pairs, table
 from sightline.types import Classes, Scene
-
-RECALLS = np.linspace(0, 1, 11)  # the same doubles as the kit's 0:0.1:1
 
 
 class Overlaps(NamedTuple):
@@ -33,14 +33,6 @@ class Overlaps(NamedTuple):
     ious: NDArray[Any]  # float64 [D]
     difficult: NDArray[Any]  # bool [D] whether that truth is
     inside: NDArray[Any]  # float64 [D] the largest share of the answer that lies in one region
-
-
-class Curve(NamedTuple):
-    """One class at one threshold, an answer more at each step; what is ignored left out."""
-
-    scores: NDArray[Any]  # float64 [D]
-    recalls: NDArray[Any]  # float64 [D]
-    precisions: NDArray[Any]  # float64 [D]
 
 
 def voc_numbers(
@@ -65,10 +57,12 @@ def voc_numbers(
     counts = np.bincount(true.labels[~true.ignore], minlength=len(classes))
     rows: list[dict[str, float]] = [{} for _ in classes.names]
     for threshold in ious:
-        for label, curve in enumerate(curves(overlaps, counts, threshold)):
+        for label, points in enumerate(curves(overlaps, counts, threshold)):
             measured = counts[label] > 0
-            rows[label][f"VOC11@{threshold:g}"] = eleven_point(curve) if measured else np.nan
-            rows[label][f"VOC@{threshold:g}"] = area(curve) if measured else np.nan
+            rows[label][f"VOC11@{threshold:g}"] = (
+                float(sampled(points, VOC_RECALLS).mean()) if measured else np.nan
+            )
+            rows[label][f"VOC@{threshold:g}"] = area(points) if measured else np.nan
     per_class = dict(zip(classes.names, rows, strict=True))
     names = [f"{kind}@{threshold:g}" for kind in ("VOC11", "VOC") for threshold in ious]
     overall = {name: mean([row[name] for row in rows]) for name in names}
@@ -81,20 +75,14 @@ def overlap(truths: Table, answers: Table, inclusive: bool = False) -> Overlaps:
     answers = answers.take(np.argsort(-answers.scores, kind="stable"))
     region = truths.ignore & ~truths.difficult
     of_answer, of_truth = _pairs(answers, truths, np.flatnonzero(~region))
-    pairs = pair_iou(answers.boxes[of_answer], truths.boxes[of_truth], inclusive)
-
-    best = np.full(len(answers.labels), -1)
-    ious, inside = np.zeros(len(best)), np.zeros(len(best))
-    by_overlap = np.lexsort((-pairs, of_answer))  # stable: of equal ones the first comes first
-    some, first = np.unique(of_answer, return_index=True)
-    chosen = by_overlap[first]
-    best[some], ious[some] = of_truth[chosen], pairs[chosen]
-    difficult = np.append(truths.difficult, False)[best]  # -1, no truth, finds the False
-
+    shares = pair_iou(answers.boxes[of_answer], truths.boxes[of_truth], inclusive)
+    chosen, ious = best(of_answer, of_truth, shares, len(answers.labels))
+    difficult = np.append(truths.difficult, False)[chosen]  # -1, no truth, finds the False
     of_answer, of_region = _pairs(answers, truths, np.flatnonzero(region))
-    shares = pair_coverage(answers.boxes[of_answer], truths.boxes[of_region], inclusive)
-    np.maximum.at(inside, of_answer, shares)
-    return Overlaps(answers.labels, answers.scores, best, ious, difficult, inside)
+    inside = np.zeros(len(answers.labels))
+    covered = pair_coverage(answers.boxes[of_answer], truths.boxes[of_region], inclusive)
+    np.maximum.at(inside, of_answer, covered)
+    return Overlaps(answers.labels, answers.scores, chosen, ious, difficult, inside)
 
 
 def _pairs(
@@ -103,44 +91,9 @@ def _pairs(
     """All pairs of an answer with those ``rows`` of the truths that are of its picture and class,
     answer by answer."""
     classes = 1 + max(truths.labels.max(initial=0), answers.labels.max(initial=0))
-    truth_group = (truths.images * classes + truths.labels)[rows]
-    order = np.argsort(truth_group, kind="stable")
-    group = answers.images * classes + answers.labels
-    first = np.searchsorted(truth_group[order], group, "left")
-    count = np.searchsorted(truth_group[order], group, "right") - first
-    start = np.cumsum(count) - count
-    place = np.arange(count.sum()) - np.repeat(start - first, count)
-    return np.repeat(np.arange(len(count)), count), rows[order[place]]
-
-
-def pair_iou(
-    a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool = False
-) -> NDArray[np.float64]:
-    """Intersection over union of row i of ``a`` with row i of ``b``; 0 for boxes without area."""
-    shared = _area(_shared(a, b), inclusive)
-    return _ratio(shared, _area(a, inclusive) + _area(b, inclusive) - shared)
-
-
-def pair_coverage(
-    a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool = False
-) -> NDArray[np.float64]:
-    """The share of row i of ``a`` that row i of ``b`` covers; 0 for boxes without area."""
-    return _ratio(_area(_shared(a, b), inclusive), _area(a, inclusive))
-
-
-def _shared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The box that each pair has in common, turned inside out where there is none."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    return np.concatenate([low, high], axis=1)
-
-
-def _area(boxes: NDArray[np.float64], inclusive: bool) -> NDArray[np.float64]:
-    one = 1.0 if inclusive else 0.0
-    return (boxes[:, 2:] - boxes[:, :2] + one).clip(min=0).prod(axis=1)
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    group = (truths.images * classes + truths.labels)[rows]
+    of_answer, row = pairs(answers.images * classes + answers.labels, group)
+    return of_answer, rows[row]
 
 
 def curves(overlaps: Overlaps, counts: NDArray[np.int64], threshold: float) -> list[Curve]:
@@ -152,31 +105,4 @@ def curves(overlaps: Overlaps, counts: NDArray[np.int64], threshold: float) -> l
     right = np.zeros_like(reached)
     right[rows[first_of_truth]] = True
     counted = ~(reached & overlaps.difficult) & (right | (overlaps.inside < threshold))
-    return [
-        _curve(overlaps, right, counted & (overlaps.labels == label), int(count))
-        for label, count in enumerate(counts)
-    ]
-
-
-def _curve(
-    overlaps: Overlaps, right: NDArray[np.bool_], rows: NDArray[np.bool_], count: int
-) -> Curve:
-    hits = np.cumsum(right[rows])
-    return Curve(
-        scores=overlaps.scores[rows],
-        recalls=hits / max(count, 1),
-        precisions=hits / np.arange(1, len(hits) + 1),
-    )
-
-
-def eleven_point(curve: Curve) -> float:
-    """The mean of the best precision at a recall of at least 0, 0.1, ... 1."""
-    return float(
-        np.mean([curve.precisions[curve.recalls >= recall].max(initial=0) for recall in RECALLS])
-    )
-
-
-def area(curve: Curve) -> float:
-    """The area under the curve, each precision raised to the best at the same recall or more."""
-    envelope = np.maximum.accumulate(curve.precisions[::-1])[::-1]
-    return float(np.sum(np.diff(curve.recalls, prepend=0) * envelope))
+    return curves_by_class(overlaps.scores, overlaps.labels, right, counted, counts)

@@ -1,0 +1,1 @@
+"""A measurement as one page that says what to mend first."""
