@@ -122,3 +122,15 @@ def test_without_cyclopts_one_line_says_what_to_do(
     monkeypatch.setitem(sys.modules, "cyclopts", None)
     assert cli.main(["--help"]) == 2
     assert "pip install cyclopts" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_bug() -> None:
+    """As in ``sightline --help | head -1``."""
+    command = [sys.executable, "-m", "sightline", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert told == b""
+    assert process.returncode != 0  # 141, or what rich exits with

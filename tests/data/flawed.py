@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sightline.data.toybox import toybox_splits
+from sightline.data.toybox.folder import write_toybox
 from tests.data.samples import coco_document, write_json
 
 Make = Callable[[Path], None]
@@ -98,6 +100,13 @@ def turned(root: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6  # to be turned by a quarter
     noise(root / "train" / "1.png", 1, exif=exif)
+
+
+def torn_map(root: Path) -> None:
+    """Toys with panoptic maps, of which the second is cut short."""
+    write_toybox(toybox_splits(12, 4, size=(96, 96)), root)
+    torn = sorted((root / "panoptic_train").iterdir())[1]
+    torn.write_bytes(torn.read_bytes()[:60])
 
 
 def alike(document: dict[str, Any]) -> None:
@@ -251,6 +260,7 @@ FLAWS: list[Case] = [
         points(5, 7, 2, 20, 8, 2),
         *("keypoint-off-box", TRAIN, "annotation 1", "keypoint 2 stands 6 px out of box"),
     ),
+    (torn_map, "unreadable-map", "train/000001.png", "", "cannot read"),
     (
         changed(lambda d: d["annotations"].pop(1)),
         *("unlabelled-picture", "train/1.png", "", "has no labels"),

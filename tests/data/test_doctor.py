@@ -75,6 +75,22 @@ def test_a_clean_set_has_no_flaw(tmp_path: Path) -> None:
     assert doctor(tmp_path / "toys").flaws == []
 
 
+def test_label_maps_are_labels(tmp_path: Path) -> None:
+    """Two pictures with maps, of which one is all void, and no copy in a format without them."""
+    for seed, value in enumerate((1, 2)):
+        noise(tmp_path / "images" / f"{seed}.png", seed)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 60), value, np.uint8)).save(tmp_path / "masks" / f"{seed}.png")
+    (tmp_path / "classes.txt").write_text("road\nsky\nvoid\n")
+    found = doctor(tmp_path)
+    assert [flaw.file for flaw in found.flaws if flaw.kind == "unlabelled-picture"] == [
+        "images/1.png"
+    ]
+    assert found.splits["all"].pixels == {"road": 0, "sky": 40 * 60}
+    with pytest.raises(SightlineError, match="label maps"):
+        doctor(tmp_path, tmp_path.with_name("out"))
+
+
 def test_one_file_is_examined_with_its_siblings(tmp_path: Path) -> None:
     changed(lambda d: d["annotations"].pop(1))(tmp_path)
     (flaw,) = doctor(tmp_path / "annotations" / "train.json").flaws

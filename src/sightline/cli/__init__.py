@@ -2,9 +2,11 @@
 interface. Commands are named here as strings and imported when called, so that help is quick.
 
 Exit codes: 0 done, 1 done and flaws found (doctor), 2 a mistake the user can mend (told in one
-line), 130 stopped by Ctrl-C; a bug of ours keeps its traceback and exits with 1.
+line), 130 stopped by Ctrl-C, 141 nobody reads what is printed any more; a bug of ours keeps its
+traceback and exits with 1.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -58,9 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
+            code = _run(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
+            return code
         except SightlineError as error:
             return _refuse(error)
+        except BrokenPipeError:  # whoever read what is printed has seen enough, as head has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
         except KeyboardInterrupt:
             return 130
 

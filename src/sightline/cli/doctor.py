@@ -62,8 +62,13 @@ def _show(found: "Examination", examples: int, fix: Path | None) -> None:
     console = Console(highlight=False)
     print(f"{found.path}: {found.layout}")
     if found.splits:
-        for table in (_splits(found.splits), _sides(found.splits), _classes(found.splits)):
-            console.print(table)
+        console.print(_splits(found.splits))
+        first = next(iter(found.splits.values()))
+        if first.classes:
+            console.print(_sides(found.splits))
+            console.print(_classes("class", {s: v.classes for s, v in found.splits.items()}))
+        if first.pixels:
+            console.print(_classes("pixels", {s: v.pixels for s, v in found.splits.items()}))
     if found.flaws:
         console.print(_flaws(found, examples, fix is not None))
     print(_verdict(found.flaws))
@@ -100,19 +105,20 @@ def _sides(splits: dict[str, "Summary"]) -> "Table":
     return table
 
 
-def _classes(splits: dict[str, "Summary"]) -> "Table":
-    """The most frequent, one by one, and the others together."""
-    names = list(next(iter(splits.values())).classes)
-    names.sort(key=lambda name: -sum(summary.classes[name] for summary in splits.values()))
-    table = _table("class", splits)
-    for name in names[:_CLASSES]:
-        row = [_with_shares([s.classes[name]], s.things)[0] for s in splits.values()]
-        table.add_row(name, *row)
-    rest = names[_CLASSES:]
-    if rest:
-        sums = [(sum(s.classes[name] for name in rest), s.things) for s in splits.values()]
-        row = [_with_shares([number], things)[0] for number, things in sums]
-        table.add_row(f"{len(rest)} others", *row)
+def _classes(head: str, numbers: dict[str, dict[str, int]]) -> "Table":
+    """By split: the most frequent, one by one, and the others together."""
+    names = list(next(iter(numbers.values())))
+    names.sort(key=lambda name: -sum(of_split[name] for of_split in numbers.values()))
+    table = _table(head, numbers)
+    groups = {name: [name] for name in names[:_CLASSES]}
+    if rest := names[_CLASSES:]:
+        groups[f"{len(rest)} others"] = rest
+    for told, group in groups.items():
+        row = [
+            _with_shares([sum(of_split[name] for name in group)], sum(of_split.values()))[0]
+            for of_split in numbers.values()
+        ]
+        table.add_row(told, *row)
     return table
 
 

@@ -26,6 +26,7 @@ from sightline.data.packed import DataWarning, Packed
 from sightline.data.summary import Summary, summarise
 from sightline.errors import SightlineError
 from sightline.files import replacing
+from sightline.types import UNLABELLED
 
 _KEPT_FIRST = ("test", "val")  # of a picture in two splits, the one to measure on stays
 _FEW = 4  # times fewer things than in the usual picture
@@ -85,7 +86,11 @@ def doctor(path: str | Path, fix: str | Path | None = None) -> Examination:
         return Examination(str(path), layout, [Flaw("unusable", "", "", "", str(error))], {})
     examined = _Examined(path, splits, flaws)
     examined.look()
-    summaries = {split: summarise(data) for split, data in splits.items()}
+    examined.read_maps()
+    summaries = {
+        split: summarise(data, examined.unlabelled(split), examined.pixels[split])
+        for split, data in splits.items()
+    }
     numbers = _numbers_of_classes(summaries.values())
     _check_splits(examined, numbers)
     order = list(KINDS)
@@ -122,6 +127,8 @@ class _Examined:
         self.looks: dict[Path, Look] = {}
         self.left_out: set[tuple[str, int]] = set()
         self.sizes: dict[tuple[str, int], tuple[int, int]] = {}
+        self.mapped: set[tuple[str, int]] = set()  # pictures whose maps say something
+        self.pixels: dict[str, Counter[int]] = {split: Counter() for split in self.splits}
 
     def pictures(self) -> Iterator[tuple[str, int, Path]]:
         for split, data in self.splits.items():
@@ -148,6 +155,31 @@ class _Examined:
             if kind in ("", "wrong-size"):
                 whole.append((split, index, path))
         self._compare(whole)
+
+    def read_maps(self) -> None:
+        """Label maps and panoptic maps: whether they can be read, and what they say."""
+        for split, index, path in self.pictures():
+            data = self.splits[split]
+            if data.semantic is None and data.panoptic is None:
+                continue
+            try:
+                scene = data.scene(index)
+            except SightlineError as error:
+                self.note("unreadable-map", path, str(error))
+                self.left_out.add((split, index))
+                continue
+            segments = [] if scene.panoptic is None else scene.panoptic.segments
+            pixels = torch.zeros(0) if scene.semantic is None else scene.semantic
+            known = pixels[pixels != UNLABELLED].long().bincount().tolist()
+            self.pixels[split].update(dict(enumerate(known)))
+            if known or segments:
+                self.mapped.add((split, index))
+
+    def unlabelled(self, split: str) -> list[int]:
+        """The pictures of a split without things and without a map that says something."""
+        spans = self.splits[split].spans
+        without = (spans[:, 0] == spans[:, 1]).nonzero().flatten().tolist()
+        return [index for index in without if (split, index) not in self.mapped]
 
     def _compare(self, whole: Sequence[tuple[str, int, Path]]) -> None:
         rank = {split: place for place, split in enumerate(_KEPT_FIRST)}
@@ -196,20 +228,20 @@ def _fits(data: Packed, index: int, size: tuple[int, int]) -> bool:
 
 def _check_splits(examined: _Examined, numbers: Mapping[str, int]) -> None:
     """What only all labels together tell."""
-    for data in examined.splits.values():
-        _check_numbers(examined, data)
+    for split, data in examined.splits.items():
+        _check_numbers(examined, split, data)
     _check_folders(examined)
     _check_classes(examined, numbers)
 
 
-def _check_numbers(examined: _Examined, data: Packed) -> None:
+def _check_numbers(examined: _Examined, split: str, data: Packed) -> None:
     """Of the things in each picture."""
     numbers = data.spans[:, 1] - data.spans[:, 0]
     usual = int(numbers.median()) if len(numbers) else 0
+    for index in examined.unlabelled(split):
+        examined.note("unlabelled-picture", data.path(index), "has no labels")
     for index, number in enumerate(numbers.tolist()):
-        if number == 0:
-            examined.note("unlabelled-picture", data.path(index), "has no labels")
-        elif usual >= _USUAL and number * _FEW <= usual:
+        if number and usual >= _USUAL and number * _FEW <= usual:
             told = f"has {number} label{'s' * (number > 1)}, where {usual} are usual"
             examined.note("sparse-labels", data.path(index), told)
 
@@ -283,6 +315,10 @@ def _check_out(out: Path, path: Path) -> None:
 
 def _write(examined: _Examined, alike: Mapping[str, str], out: Path) -> None:
     """The mended copy, and last of all what was changed."""
+    if any(data.semantic is not None for data in examined.splits.values()):
+        raise SightlineError(
+            f"{examined.path} has label maps, which COCO's format cannot hold: mend them by hand"
+        )
     copies = {split: _mended(examined, split, alike) for split in examined.splits}
     labelled = {split for split, c in copies.items() if (c.spans[:, 1] > c.spans[:, 0]).any()}
     if not labelled:

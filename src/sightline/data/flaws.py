@@ -31,6 +31,7 @@ KINDS = {
     "broken-record": Kind("error", "records that cannot be read", "left out"),
     "missing-picture": Kind("error", "pictures that are not there", "left out"),
     "unreadable-picture": Kind("error", "pictures that cannot be decoded", "left out"),
+    "unreadable-map": Kind("error", "label maps that cannot be read", "left out"),
     "truncated-picture": Kind("error", "pictures whose lower part is lost", "left out"),
     "turned-picture": Kind("error", "pictures annotated without their EXIF turn", "left out"),
     "resized-picture": Kind("error", "pictures resized after annotation", "left out"),
