@@ -23,7 +23,7 @@ from sightline.data.categories import category_ids, read_categories, write_categ
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, field, numbers
+from sightline.data.records import LARGEST, field, numbers, read_json
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -108,15 +108,7 @@ def read(
 
 
 def _load(path: Path) -> Record:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
+    document = read_json(path)
     for key in ("images", "annotations", "categories"):
         records = document.get(key) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):

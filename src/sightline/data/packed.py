@@ -7,6 +7,7 @@ after another, and ``spans`` say from where to where.
 """
 
 import warnings
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,6 +179,21 @@ class Packed:
             image_ids=ids.take(rows) if isinstance(ids, Strings) else ids[rows],
             spans=self.spans[rows],
         )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The same for the same pictures and labels, whatever their folder is called; of a data set
+    that is generated, for as many pictures of the same classes."""
+    found = zlib.crc32(repr((len(dataset), dataset.classes)).encode())
+    parts: list[Any] = [dataset] if isinstance(dataset, Packed) else []
+    while parts:
+        for value in vars(parts.pop()).values():
+            parts += [value] if isinstance(value, Strings | PackedMasks) else []
+            if isinstance(value, Tensor):
+                found = zlib.crc32(
+                    value.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), found
+                )
+    return f"{found:08x}"
 
 
 def _size_hint(found: tuple[int, ...], annotated: tuple[int, int]) -> str:

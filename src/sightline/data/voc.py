@@ -12,13 +12,14 @@ names found in all files, sorted.
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, parse
 
 from sightline.data.find import Pictures, picture_folders, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
-from sightline.data.packed import MakePacker, Packed, Packer
+from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.records import LARGEST
 from sightline.errors import SightlineError
 from sightline.types import Classes
@@ -119,7 +120,21 @@ def read(
         if not found[split]:
             raise SightlineError(f"the list of {split} in {path} is empty")
     packed = _pack(path, found["all"], packer)
-    return {split: packed.take([place[xml] for xml in found[split]]) for split in wanted}
+    return {
+        split: packed.take([place[xml] for xml in _once(path, split, found[split])])
+        for split in wanted
+    }
+
+
+def _once(path: Path, split: str, xmls: list[Path]) -> list[Path]:
+    """Warns:
+    DataWarning: some are listed again, and would be trained on and counted again.
+    """
+    once = list(dict.fromkeys(xmls))
+    if again := len(xmls) - len(once):
+        told = f"{path}: the list of {split} names {again} pictures again, which count once"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    return once
 
 
 def _pack(path: Path, xmls: Sequence[Path], make: MakePacker) -> Packed:
