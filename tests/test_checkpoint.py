@@ -140,3 +140,21 @@ def test_the_folder_is_made_on_every_system(
     monkeypatch.setattr(checkpoint.os, "name", "other")
     with alone(tmp_path / "a" / "run"):
         assert (tmp_path / "a" / "run").is_dir()
+
+
+def test_a_flipped_bit_of_a_state_is_one_line(tmp_path: Path) -> None:
+    model, path = net(), tmp_path / "s.safetensors"
+    save_state(path, model, sgd(model, lr=0.1), None, {"step": 1})
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(SightlineError, match=r"s\.safetensors: damaged"):
+        read_progress(path)
+
+
+@pytest.mark.parametrize("threads", [0, -1, "2", None, 10**30])
+def test_a_number_of_threads_that_is_none_is_one_line(threads: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run.json"
+    run.write_text(json.dumps({"recipe": {}, "machine": {"threads": threads}}))
+    with pytest.raises(SightlineError, match=r"run\.json: not the description of a run"):
+        enter_folder(run, tmp_path / "none", {}, {})

@@ -52,9 +52,10 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def in_two(work: Callable[[int], Any], port: int) -> None:
+def in_two(work: Callable[[int], Any], port: int, second: int = 0) -> None:
     """Run it in two processes that know one another, forked, so that nothing is imported a second
-    time. One that waits for the other for ever is a failure."""
+    time. One that waits for the other for ever is a failure, and so is an exit code of the first
+    that is not 0, or of the second that is not as given."""
     fork = multiprocessing.get_context("fork")
     started = [fork.Process(target=_joined, args=(work, rank, port)) for rank in range(2)]
     for process in started:
@@ -65,7 +66,7 @@ def in_two(work: Callable[[int], Any], port: int) -> None:
     codes = [process.exitcode for process in started]
     for process in started:
         process.kill()
-    assert codes == [0, 0]
+    assert codes == [0, second]
 
 
 def _joined(work: Callable[[int], Any], rank: int, port: int) -> None:
@@ -182,3 +183,23 @@ def test_a_validation_loss_that_is_not_finite_stops_both(tmp_path: Path, free_po
             loop.train(tiny.recipe(tmp_path, overgrown))
 
     in_two(work, free_port)
+
+
+@forks
+@pytest.mark.parametrize("moment", ["gradients", "clip", "validate", "measure_batch", "keep_best"])
+def test_a_killed_process_ends_the_other_with_one_line(
+    tmp_path: Path, free_port: int, moment: str
+) -> None:
+    """As the system kills where the memory is full: without a word to the other, which ends within
+    the minute that both are given."""
+    given = getattr(loop, moment)
+
+    def killed(*values: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(rank: int) -> None:
+        setattr(loop, moment, killed if rank == 1 else given)
+        with pytest.raises(SightlineError, match="another process of this run has ended"):
+            loop.train(tiny.recipe(tmp_path))
+
+    in_two(work, free_port, second=-signal.SIGKILL)

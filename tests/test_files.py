@@ -1,9 +1,10 @@
+import zlib
 from pathlib import Path
 
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.files import filling, replacing
+from sightline.files import UNSEALED, check_target, filling, is_sealed, replacing, seal
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -56,3 +57,43 @@ def test_a_folder_that_holds_something_is_left_alone(name: str, tmp_path: Path) 
     ):
         raise AssertionError("not to be filled")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full", "mine"]
+
+
+def test_a_seal_is_the_checksum_of_all_other_bytes(tmp_path: Path) -> None:
+    """CRC-32, as zlib has it, of what is left without its eight digits."""
+    path = tmp_path / "a.txt"
+    path.write_text(f"before {UNSEALED} after")
+    assert not is_sealed(path)
+    seal(path)
+    assert path.read_text() == f"before crc32:{zlib.crc32(b'before crc32: after'):08x} after"
+    assert is_sealed(path)
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_any_flipped_bit_breaks_the_seal(changed: int, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.xml", tmp_path / "a.bin"]
+    paths[0].write_text(f"<a>{UNSEALED}</a>")
+    paths[1].write_bytes(bytes(100))
+    seal(*paths)
+    assert is_sealed(*paths)
+    data = bytearray(paths[changed].read_bytes())
+    data[-1] ^= 1
+    paths[changed].write_bytes(data)
+    with pytest.raises(SightlineError, match=r"a\.xml: damaged"):
+        is_sealed(*paths)
+
+
+def test_what_was_never_sealed(tmp_path: Path) -> None:
+    for content in (b"", b"text", b"crc3"):
+        (tmp_path / "a").write_bytes(content)
+        assert not is_sealed(tmp_path / "a")
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    """As root the rename would take its name away from it."""
+    (tmp_path / "null").symlink_to("/dev/null")
+    for path in (tmp_path / "null", Path("/dev/full")):
+        with pytest.raises(SightlineError, match="is a device"):
+            check_target(path)
+        with pytest.raises(SightlineError, match="is a device"), replacing(path):
+            pass

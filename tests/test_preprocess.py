@@ -184,3 +184,19 @@ def test_bytes_elsewhere_than_on_a_cpu_are_resized_as_numbers() -> None:
         there, _ = preprocess([picture(48, 64).to("cuda")])
         here, _ = preprocess([picture(48, 64)])
         assert (there.pixels.cpu() - here.pixels).abs().max() <= 1.01 / 255 / min(IMAGENET_STD)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")  # the kinds of values are checked here
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mean": (0.1, float("nan"), 0.1)}, "three finite means"),
+        ({"std": (0.1, 0.0, 0.1)}, "three deviations above 0"),
+        ({"std": (0.1, 0.1)}, "three deviations above 0"),
+        ({"channels": "grb"}, "unknown channels grb"),
+        ({"short": 1 << 20}, "short 1048576: 1 to 65536"),
+    ],
+)
+def test_what_would_give_no_pictures_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SightlineError, match=told):
+        Preprocess.from_json(Preprocess().to_json() | change)

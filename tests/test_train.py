@@ -23,6 +23,7 @@ from sightline.errors import SightlineError
 from sightline.journal import Journal
 from sightline.recipes.recipe import Recipe
 from sightline.types import Classes, Images, Loss, Scene
+from sightline.weights import native
 from tests import tiny
 
 loop = import_module("sightline.train")  # the attribute of that name is the function
@@ -88,8 +89,8 @@ MOMENTS: dict[str, tuple[str, str, int]] = {
     "before any checkpoint": ("train", "record", 1),
     "after a step": ("train", "record", 9),
     "after the optimiser, before the count": ("train", "set_lr", 12),
-    "while the first checkpoint is written": ("checkpoint", "save_file", 1),
-    "while a checkpoint is written": ("checkpoint", "save_file", 5),
+    "while the first checkpoint is written": ("native", "seal", 1),
+    "while a checkpoint is written": ("native", "seal", 5),
     "during validation": ("train", "measure_batch", 3),
     "after validation, before the best is saved": ("train", "validate", 2),
     "after the best is saved": ("train", "keep_best", 3),
@@ -104,7 +105,7 @@ def test_goes_on_to_the_same_bits(
     module, name, call = MOMENTS[moment]
     recipe = tiny.recipe(tmp_path, ema=0.9)
     with monkeypatch.context() as patch:
-        kill_at(patch, {"train": loop, "checkpoint": checkpoint}[module], name, call)
+        kill_at(patch, {"train": loop, "native": native}[module], name, call)
         with pytest.raises(Killed):
             loop.train(recipe)
     loop.train(recipe)

@@ -14,14 +14,14 @@ from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sightline import distributed
 from sightline.errors import SightlineError
-from sightline.files import replacing
+from sightline.files import UNSEALED, is_sealed, replacing
 from sightline.optim import Ema
+from sightline.weights.native import write_tensors
 
 FORMAT = "sightline.training 1"
 
@@ -86,9 +86,9 @@ def save_state(
         "format": FORMAT,
         "progress": json.dumps(dict(progress)),
         "optimizer": json.dumps(plain),
+        "seal": UNSEALED,
     }
-    with replacing(path) as beside:
-        save_file({name: _copy(value) for name, value in tensors.items()}, beside, metadata)
+    write_tensors(path, {name: _copy(value) for name, value in tensors.items()}, metadata)
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -100,10 +100,10 @@ def read_progress(path: Path) -> dict[str, Any]:
     """What ``save_state`` was given as ``progress``.
 
     Raises:
-        SightlineError: no state of a run is in the file, or it is cut short.
+        SightlineError: no state of a run is in the file, or it is damaged.
     """
     metadata = _open(path).metadata() or {}
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT or not is_sealed(path):
         raise SightlineError(f"{path}: not the state of a run that this version can go on with")
     progress: dict[str, Any] = json.loads(metadata["progress"])
     return progress
@@ -151,9 +151,11 @@ def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _open(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise SightlineError(f"{path}: damaged or cut short ({error})") from error
 
+
+_MOST_THREADS = 4096  # of any machine
 
 # Settings that change where and how fast a run is made, never what comes out of it.
 FREE = ("settings.out", "settings.workers")
@@ -179,7 +181,9 @@ def enter_folder(
     try:
         before = json.loads(path.read_text())
         saved, made_on = before["recipe"], before["machine"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not 1 <= made_on["threads"] <= _MOST_THREADS or not isinstance(saved, dict):
+            raise ValueError("no recipe, or no machine")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SightlineError(f"{path}: not the description of a run ({error})") from error
     if changed := differences(saved, recipe, FREE):
         if not state.exists():

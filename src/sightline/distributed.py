@@ -35,7 +35,8 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        SightlineError: a GPU is asked for and there is none, or fewer than processes.
+        SightlineError: a GPU is asked for and there is none, or fewer than processes; another
+            process has ended.
     """
     chosen = pick_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
@@ -44,6 +45,13 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield chosen
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise SightlineError(
+            "another process of this run has ended, and so this one does; the last checkpoint is "
+            "as it was: start them all again"
+        ) from error
     finally:
         dist.destroy_process_group()
 

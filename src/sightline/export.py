@@ -31,10 +31,10 @@ from sightline.data.sources import find_sources
 from sightline.data.video import is_video
 from sightline.errors import SightlineError
 from sightline.evaluate import check, evaluate
-from sightline.files import replacing
+from sightline.files import replacing, seal
 from sightline.fuse import fold_norms
 from sightline.quantize import Cost, quantize
-from sightline.runtime import Exported, Header, Precision
+from sightline.runtime import Exported, Header, Precision, files_of
 from sightline.shapes import Float, UInt8
 from sightline.types import Images
 from sightline.weights.native import card_json, card_of
@@ -120,6 +120,7 @@ def export(
             cost = _cost(exact, form, given.measured)
         for suffix in SUFFIXES[to]:
             form.with_suffix(suffix).replace(folder / f"done{suffix}")
+        seal(*files_of(folder / f"done{SUFFIXES[to][0]}"))
     return Report(agreement, cost)
 
 

@@ -1,8 +1,11 @@
-"""Writing a file, or a folder, so that its name always stands for a whole one."""
+"""Writing a file, or a folder, so that its name always stands for a whole one, and seeing whether a
+file still is."""
 
+import mmap
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,8 +20,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Both the bytes and the new name are on the disk when the block is left.
 
     Raises:
-        SightlineError: the folder cannot be written to, or the disk is full.
+        SightlineError: the name is a folder's or a device's, the folder cannot be written to, or
+            the disk is full.
     """
+    check_target(path)
     beside = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +67,60 @@ def check_target(path: Path) -> None:
     """Before the work whose result is to be written.
 
     Raises:
-        SightlineError: it is a folder.
+        SightlineError: it is a folder, or a device, whose name the file would take.
     """
     if path.is_dir():
         raise SightlineError(f"{path} is a folder: name a file to write")
+    if path.exists() and not path.is_file():
+        raise SightlineError(f"{path} is a device, not a file: name a file to write")
+
+
+UNSEALED = "crc32:00000000"  # to be written somewhere into a file that is to be sealed
+_NAME, _DIGITS = b"crc32:", 8
+
+
+def seal(path: Path, *others: Path) -> None:
+    """Put the CRC-32 of a file, and of others that belong to it, in the place of the ``UNSEALED``
+    that stands in it."""
+    place, found = _sealed(path, others)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"%08x" % found)
+
+
+def is_sealed(path: Path, *others: Path) -> bool:
+    """Whether the file carries a seal; formats have none of their own against a flipped bit.
+
+    Raises:
+        SightlineError: it does, and some byte has changed since.
+    """
+    place, found = _sealed(path, others)
+    if place < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(place)
+        digits = file.read(_DIGITS)
+    if digits == UNSEALED.encode()[-_DIGITS:]:
+        return False
+    if digits != b"%08x" % found:
+        raise SightlineError(f"{path}: damaged: its bytes are not those that were written")
+    return True
+
+
+def _sealed(path: Path, others: Iterable[Path]) -> tuple[int, int]:
+    """Where the digits of the seal stand, -1 where there are none, and what they should be."""
+    if path.stat().st_size == 0:
+        return -1, 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(_NAME) + len(_NAME)
+        if place < len(_NAME):
+            return -1, 0
+        with memoryview(data) as view:
+            found = zlib.crc32(view[:place])
+            found = zlib.crc32(view[place + _DIGITS :], found)
+    for other in others:
+        found = zlib.crc32(other.read_bytes(), found)
+    return place, found
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from sightline import distributed
+from sightline.errors import SightlineError
 
 Item = TypeVar("Item")
 
@@ -44,22 +46,32 @@ class Journal:
     def cut(self, length: int) -> None:
         """Drop what a killed run wrote after its last checkpoint: all beyond ``length`` bytes."""
         if self.path is not None:
-            with self.path.open("ab") as file:
+            with self._written(), self.path.open("ab") as file:
                 file.truncate(min(length, file.tell()))
 
     def length(self) -> int:
         """Bytes in the log, all of them on the disk."""
         if self.path is None:
             return 0
-        with self.path.open("ab") as file:
+        with self._written(), self.path.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One line of the log; NaN, which JSON lacks, becomes null."""
         if self.path is not None:
-            with self.path.open("a") as file:
+            with self._written(), self.path.open("a") as file:
                 file.write(json.dumps(_without_nan(record)) + "\n")
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Raises:
+        SightlineError: the log cannot be written to, or the disk is full.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise SightlineError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def say(self, what: Any) -> None:
         """Text or anything that rich draws, for the person who watches."""

@@ -19,6 +19,7 @@ from sightline.types import Images, Placement
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 1 << 16  # pixels on a side
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Preprocess:
     1066), the picture normalised first and resized then.
 
     Raises:
-        SightlineError: a size below one pixel.
+        SightlineError: a size below one pixel or beyond any picture's, means or deviations that
+            are none.
     """
 
     short: int | None = 800
@@ -50,8 +52,16 @@ class Preprocess:
         if self.fixed is not None:
             sides |= {"height": self.fixed[0], "width": self.fixed[1]}
         for name, pixels in sides.items():
-            if pixels is not None and pixels < 1:
-                raise SightlineError(f"pictures cannot be resized to {name} {pixels}: 1 or more")
+            if pixels is not None and not 1 <= pixels <= LARGEST:
+                raise SightlineError(
+                    f"pictures cannot be resized to {name} {pixels}: 1 to {LARGEST}"
+                )
+        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
+            raise SightlineError(f"pictures have three finite means, not {self.mean}")
+        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise SightlineError(f"pictures have three deviations above 0, not {self.std}")
+        if self.channels not in ("rgb", "bgr") or self.resize not in ("bytes", "torchvision"):
+            raise SightlineError(f"unknown channels {self.channels} or resize {self.resize}")
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width a picture is scaled to; never less than one pixel."""

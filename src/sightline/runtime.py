@@ -14,12 +14,13 @@ from torch.utils import _pytree as pytree
 
 from sightline import weights
 from sightline.errors import SightlineError
+from sightline.files import UNSEALED, is_sealed
 from sightline.fuse import fuse
 from sightline.models import Card, create
 from sightline.ops.suppress import EMPTY
 from sightline.preprocess import Preprocess
 from sightline.types import Images
-from sightline.weights.native import card_from_json
+from sightline.weights.native import card_from_json, header_explained
 
 FORMAT = "sightline.export 1"
 SUFFIXES = (".onnx", ".xml")
@@ -88,6 +89,7 @@ class Header(NamedTuple):
             "preprocess": json.dumps(self.preprocess.to_json()),
             "selection": json.dumps(self.selection),
             "precision": self.precision,
+            "seal": UNSEALED,
         }
 
     @classmethod
@@ -101,7 +103,7 @@ class Header(NamedTuple):
                 f"{path}: not written by sightline export (its format says {found}, here {FORMAT})"
             )
         precision: Any = text.get("precision", "f32")
-        try:
+        with header_explained(path):
             if precision not in get_args(Precision):
                 raise ValueError(f"precision {precision}")
             return cls(
@@ -110,8 +112,6 @@ class Header(NamedTuple):
                 json.loads(text["selection"]),
                 precision,
             )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
 
 
 class Exported(nn.Module):
@@ -140,6 +140,7 @@ class Exported(nn.Module):
         """
         if not path.is_file():
             raise SightlineError(f"{path}: no such file")
+        is_sealed(*files_of(path))
         text, run = (_onnx if path.suffix.lower() == ".onnx" else _openvino)(path)
         return cls(path, Header.from_text(path, text), run)
 
@@ -173,6 +174,12 @@ class Exported(nn.Module):
         slots = torch.arange(selected.scores.shape[1])
         kept = (selected.scores > self.selection.score) & (slots < self.selection.top)
         return selected._replace(scores=torch.where(kept, selected.scores, EMPTY))
+
+
+def files_of(path: Path) -> list[Path]:
+    """An exported file, and what belongs to it: the weights of OpenVINO's lie beside."""
+    beside = path.with_suffix(".bin")
+    return [path, beside] if path.suffix.lower() == ".xml" and beside.is_file() else [path]
 
 
 def form_of_answers(shell: Any) -> pytree.TreeSpec:

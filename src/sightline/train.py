@@ -9,8 +9,8 @@ the global generators, such as dropout.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,14 +31,23 @@ from sightline.checkpoint import (
     save_state,
     write_json,
 )
-from sightline.data.loader import Batch, Loader, eval_loader, train_loader
-from sightline.data.packed import Dataset, Splits, lean
+from sightline.data.loader import Batch, Loader, eval_loader, train_loader, workers_explained
+from sightline.data.packed import Dataset, Splits, fingerprint, lean
 from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.layers.winograd import LearningWinogradConv, take_winograd
 from sightline.metrics.cocoapi import api_is_there
 from sightline.metrics.detection import coco_numbers
-from sightline.optim import Ema, averaged, freeze, parts_of, seed_generators, set_lr, traceless
+from sightline.optim import (
+    Ema,
+    averaged,
+    freeze,
+    memory_explained,
+    parts_of,
+    seed_generators,
+    set_lr,
+    traceless,
+)
 from sightline.types import Loss, Scene
 from sightline.weights.native import card_json, card_of
 
@@ -63,6 +72,7 @@ class Progress:
     stale: int = 0  # validations since the best
     log: int = 0  # bytes of the log written so far
     ended: str = ""  # why the run is over
+    data: str = ""  # fingerprint of what is trained and measured on
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,10 @@ def train(recipe: "Recipe") -> Result:
                 write_json(folder / RUN, {"recipe": what, "machine": machine(device)})
             try:
                 while not progress.ended:
-                    with _memory_explained(run.settings):
+                    with (
+                        memory_explained(recipe.batch, run.settings.accumulate),
+                        workers_explained(),
+                    ):
                         train_pass(run, stop)
                         finish_pass(run, stop)
             except Stopped:
@@ -154,6 +167,12 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     data = recipe.data()
+    known, progress.data = progress.data, "-".join(map(fingerprint, data))
+    if last.exists() and known != progress.data:
+        raise SightlineError(
+            f"{recipe.folder}: its pictures or labels have changed since it began: put them back "
+            "as they were, or begin anew with another --out"
+        )
     repeats = None if recipe.repeats is None else recipe.repeats(data.train)
     model = recipe.model(data.train.classes)
     card_json(card_of(model), recipe.folder / FINAL)  # what cannot be saved is not trained first
@@ -470,21 +489,6 @@ def save_weights(run: Run, path: Path, numbers: Mapping[str, Any]) -> None:
     with averaged(run.model, run.ema):
         weights.save(run.model, path)
     run.model.card = card
-
-
-@contextmanager
-def _memory_explained(settings: "Settings") -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        kinds = (torch.OutOfMemoryError, MemoryError)
-        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise SightlineError(
-            f"out of memory with --batch {settings.batch} --accumulate {settings.accumulate}: "
-            "double --accumulate for the same batch in less memory, or lower --batch or --short, "
-            "with another --out"
-        ) from error
 
 
 def _means(sums: Mapping[str, float]) -> dict[str, float]:

@@ -248,3 +248,8 @@ def test_all_real_folders_open(real_data: Path) -> None:
     people = open_dataset(real_data / "coco" / "annotations" / "person_keypoints_train.json")
     assert (len(people.train), len(people.val)) == (110, 30)
     assert people.train.classes.mirrored[:5] == (0, 2, 1, 4, 3)
+
+
+def test_a_device_is_no_folder() -> None:
+    with pytest.raises(SightlineError, match="/dev/full is neither a folder nor a file"):
+        open_dataset("/dev/full")

@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image, features
 from torch import Tensor
 
+from benchmarks.bad_material import bomb
 from sightline.data import images
 from sightline.data.images import decode_image, from_pillow, image_size, read_image
 from sightline.errors import SightlineError
@@ -257,3 +259,12 @@ def test_a_damaged_avif_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             except SightlineError:
                 told.add(read.__name__)
     assert told == {"image_size", "read_image"}
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """A hundred kilobytes that would be 2.7 GB: 30,000 x 30,000 pixels."""
+    bomb(tmp_path / "bomb.png")
+    began = time.monotonic()
+    with pytest.raises(SightlineError, match=r"bomb\.png as a picture: .*900000000 pixels"):
+        read_image(tmp_path / "bomb.png")
+    assert time.monotonic() - began < 1

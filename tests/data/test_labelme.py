@@ -173,7 +173,7 @@ def test_pictures_without_shapes_are_kept(tmp_path: Path) -> None:
         ({"points": [[1, "x"], [2, 2]]}, 'shape 2 has a "points" that is no list of numbers'),
         ({"points": None}, 'shape 2 has no proper "points"'),
         ({"shape_type": "polygon"}, "shape 2 is a polygon of 2 points"),
-        ({"shape_type": "circle", "points": [[0, 0], [1e308, 1e308]]}, "larger than any picture"),
+        ({"shape_type": "circle", "points": [[0, 0], [1e308, 1e308]]}, "beyond all bounds"),
         ({"shape_type": "cuboid"}, "shape 2 is of an unknown kind: cuboid"),
         ({"shape_type": "mask", "mask": "aGVsbG8="}, 'shape 2 has a "mask" that is no picture'),
         ({"shape_type": "mask", "mask": "?"}, 'shape 2 has a "mask" that is no picture'),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.packed import DataWarning, Packed, Packer
+from sightline.data.packed import DataWarning, Packed, Packer, fingerprint
 from sightline.data.strings import Strings
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
@@ -161,3 +161,15 @@ def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
         packed.picture(1)
     with pytest.raises(SightlineError, match=r"its annotation says 120x80: .*resized"):
         packed.picture(2)
+
+
+def test_a_fingerprint_tells_one_label_from_another() -> None:
+    def made(label: int, root: str = "a") -> Packed:
+        packer = Packer("test", root)
+        packer.picture("a.png", (10, 10), 1)
+        packer.thing((1, 1, 5, 5), label, polygons=[[1, 1, 5, 1, 5, 5]])
+        return packer.finish(Classes(("cat", "dog")))
+
+    assert fingerprint(made(0)) == fingerprint(made(0, "elsewhere"))
+    assert fingerprint(made(0)) != fingerprint(made(1))
+    assert fingerprint(made(0)) != fingerprint(made(0).take([0, 0]))

@@ -86,3 +86,9 @@ def test_an_error_comes_in_its_place_and_the_others_go_on() -> None:
     next(reading)
     with pytest.raises(SightlineError, match="an array of shape 4x4x4"):
         next(reading)
+
+
+def test_a_device_is_no_picture() -> None:
+    """Reading /dev/zero would fill the memory."""
+    with pytest.raises(SightlineError, match="/dev/zero is a device"):
+        list(find_sources("/dev/zero"))

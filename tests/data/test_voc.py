@@ -177,3 +177,14 @@ def test_real_cells_and_cards(real_data: Path) -> None:
     train, val = open_dataset(real_data / "det_cards")
     assert (len(train), len(val)) == (237, 59)
     assert {Path(train.scene(i).path).suffix for i in range(237)} == {".JPG", ".jpg"}
+
+
+def test_a_picture_listed_twice_counts_once(tmp_path: Path) -> None:
+    root = write_voc_folder(tmp_path, {stem: voc_xml([("cat", (1, 1, 9, 9))]) for stem in "ab"})
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\na\n")
+    (lists / "val.txt").write_text("b\n")
+    with pytest.warns(DataWarning, match="the list of train names 1 pictures again"):
+        train = open_dataset(root).train
+    assert [train.scene(i).image_id for i in range(len(train))] == ["a"]

@@ -111,3 +111,27 @@ def test_a_recipe_is_read_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.usefixtures("unchecked_shapes")  # the kinds of values are checked here
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": 3}, "not the fields of one"),
+        ({"model": 3}, "its model is no function"),
+        ({"model": {"function": 3, "arguments": {}}}, "a value that fits nothing"),
+        ({"augment": {"value": "sightline.data.transforms.Augment", "fields": "x"}}, "unknown field x"),
+        ({"settings": {"passes": "3", "batch": 4, "lr": 0.1}}, "passes is set to a str: '3'"),
+        ({"settings": {"passes": 2.5, "batch": 4, "lr": 0.1}}, "passes is set to a float: 2.5"),
+    ],
+)
+def test_values_of_another_kind_are_one_line(change: dict[str, Any], message: str) -> None:
+    values = tiny.recipe(Path("run")).to_json()
+    with pytest.raises(SightlineError, match=message):
+        Recipe.from_json(values | change)
+
+
+@pytest.mark.parametrize("values", [3, [], None, {}])
+def test_no_fields_at_all_are_one_line(values: Any) -> None:
+    with pytest.raises(SightlineError, match="recipe: not the fields of one"):
+        Recipe.from_json(values)

@@ -37,7 +37,7 @@ def saved(model, tmp_path_factory):
 def rewritten(saved: Path, path: Path, tensors=None, **changes: str) -> Path:
     """A copy with other metadata or tensors."""
     with safe_open(saved, "pt") as file:
-        metadata = file.metadata() | changes
+        metadata = {**file.metadata(), "seal": "", **changes}
         own = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(own if tensors is None else tensors, path, metadata)
     return path
@@ -169,3 +169,57 @@ def test_a_damaged_header(saved, tmp_path):
             save_file({}, path, {k: v for k, v in changed.items() if v is not None})
             with pytest.raises(SightlineError, match="damaged"):
                 weights.read(path)
+
+
+def flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("place", [-1, -1000, 400])
+def test_a_flipped_bit_is_one_line(place, saved, tmp_path):
+    """Of a weight (the lowest bit of its exponent or its last digit) or of the header."""
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(saved.read_bytes())
+    flipped(path, place)
+    with pytest.raises(SightlineError, match=r"flipped\.safetensors"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda value: value.fill_(float("nan")), "box_head.class_score.weight is not finite"),
+        (lambda value: value.to(torch.int32), r"box_head.class_score.weight is of torch.int32"),
+    ],
+)
+def test_tensors_that_cannot_be_weights(change, told, saved, tmp_path):
+    with safe_open(saved, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = "box_head.class_score.weight"
+    tensors[name] = change(tensors[name].clone())
+    with pytest.raises(SightlineError, match=told):
+        weights.load(rewritten(saved, tmp_path / "odd.safetensors", tensors))
+
+
+@pytest.mark.parametrize("options", [{"channels": "x"}, {"channels": -1}, {"anchor_sizes": 3}])
+def test_options_that_no_model_can_be_built_with(options, saved, tmp_path):
+    bad = other_card(saved, options={"backbone": "resnet18", **options})
+    with pytest.raises(SightlineError, match=r"odd\.safetensors: no faster_rcnn can be built"):
+        weights.load(rewritten(saved, tmp_path / "odd.safetensors", card=bad))
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"names": ["cat"], "ids": [17, 18]},
+        {"names": ["cat", 3], "ids": [17, 18]},
+        {"names": ["cat", "dog"], "ids": [17, 18], "keypoints": ["nose"], "mirrored": [4]},
+        {"names": ["cat", "dog"], "ids": [17, 18], "skeleton": [[0, 1]]},
+    ],
+)
+def test_classes_that_contradict_themselves(classes, saved, tmp_path):
+    bad = other_card(saved, classes=classes)
+    with pytest.raises(SightlineError, match="its header is damaged"):
+        weights.read(rewritten(saved, tmp_path / "odd.safetensors", card=bad))

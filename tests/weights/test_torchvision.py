@@ -3,6 +3,8 @@
 The full comparison on photos is benchmarks/parity_torchvision.py.
 """
 
+import os
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -10,10 +12,12 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from benchmarks.bad_material import torchvision_like
 from benchmarks.parity_torchvision import carried_over, categories, measure, random_twin
 from sightline import weights
 from sightline.errors import SightlineError
 from sightline.preprocess import Preprocess
+from sightline.runtime import open_model
 from sightline.weights.torchvision import RELEASES, published_url, read_torchvision
 
 
@@ -133,3 +137,48 @@ def test_eps_is_folded_into_the_weight(rows, factor, tmp_path):
     tensors = read_torchvision(tmp_path / "model.pth").tensors
     expected = torch.full((64,), 3.0 * factor)
     torch.testing.assert_close(tensors["backbone.body.bn1.weight"], expected)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pkl", "a.safetensors", "a.npy", "a.onnx"])
+@pytest.mark.parametrize("head", [b"", b"PK", b"\x80\x02", b"\x93NUMPY\x01\x00"])
+def test_a_pickle_is_never_executed(name, head, tmp_path):
+    """The canary would be made by whoever executes it: as it stands, as torch.load's formats have
+    it, as Detectron2's .pkl, or as the objects of a numpy array."""
+    canary, path = tmp_path / "canary", tmp_path / name
+    command = f"touch {canary}".encode()
+    code = b"\x80\x02cos\nsystem\nX" + len(command).to_bytes(4, "little") + command + b"\x85R."
+    path.write_bytes(code if head == b"\x80\x02" else head + code)
+    with pytest.raises(SightlineError, match=name):
+        open_model(path)
+    torch.save({"model": Touching(str(canary))}, path)
+    with pytest.raises(SightlineError, match=name):
+        open_model(path)
+    assert not canary.exists()
+    pickle.loads(code)
+    assert canary.exists(), "it would have sung"
+
+
+class Touching:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_damaged_pickles_are_one_line(tmp_path):
+    """A stack that is empty, a memory without the value asked for, a length beyond the file."""
+    for body in (b"abc", b"h\x05.", b"X\xff\xff\xff\x7fa", b"0.", b"\x8a\xff", b"}(K\x01u."):
+        path = tmp_path / "bad.pth"
+        path.write_bytes(b"\x80\x02" + body)
+        with pytest.raises(SightlineError, match=r"bad\.pth"):
+            weights.read(path)
+
+
+def test_rows_that_fit_no_classes_are_one_line(tmp_path):
+    state = torchvision_like()
+    name = "roi_heads.box_predictor.bbox_pred.weight"
+    for odd in (torch.zeros(7, 4), torch.zeros(()), torch.zeros(12)):
+        torch.save(state | {name: odd}, tmp_path / "odd.pth")
+        with pytest.raises(SightlineError, match=rf"odd\.pth: {name} is"):
+            weights.read(tmp_path / "odd.pth")

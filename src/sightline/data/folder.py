@@ -100,6 +100,8 @@ def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:
     """The module of the format, and what its ``find`` found."""
     if not path.exists():
         raise SightlineError(f"no such folder: {path}")
+    if not path.is_dir() and not path.is_file():
+        raise SightlineError(f"{path} is neither a folder nor a file")
     for module in _FORMATS:
         found = module.find(path)
         if found:

@@ -9,6 +9,8 @@ and OpenCV), 16 bits scaled to 8 (65535 becomes 255), CMYK converted, the first 
 import functools
 import importlib
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,12 @@ SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
     | {".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-# What Pillow raises for a damaged file; RuntimeError is AVIF's.
-DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What Pillow's decoders raise for a damaged file, and what where it says it is of enormous size.
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, AssertionError, struct.error, zlib.error),
+)
+TOO_LARGE = (Image.DecompressionBombError, MemoryError)
 _ORIENTATION = 274  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 
@@ -50,11 +56,23 @@ def decode_image(data: bytes) -> UInt8[Tensor, "3 H W"]:
     """The picture in the bytes of a file.
 
     Raises:
-        SightlineError: neither decoder can read them.
+        SightlineError: neither decoder can read them, or they say they are a picture of more than
+            Pillow's limit of 179 million pixels.
     """
+    _check_size(data)
     decode = torchcodec_decoder()
     picture = None if decode is None else _try_torchcodec(decode, data)
     return _decode_with_pillow(data) if picture is None else picture
+
+
+def _check_size(data: bytes) -> None:
+    """A few bytes may decode to more than the memory, and torchcodec would try."""
+    try:
+        Image.open(io.BytesIO(data)).close()
+    except TOO_LARGE as error:
+        raise SightlineError(str(error)) from error
+    except DAMAGED:
+        return  # the decoders have their say
 
 
 @functools.cache
@@ -91,8 +109,8 @@ def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
             return from_pillow(image)
     except UnidentifiedImageError as error:
         raise SightlineError("unknown format") from error
-    except DAMAGED as error:
-        raise SightlineError(str(error)) from error
+    except (*DAMAGED, *TOO_LARGE) as error:
+        raise SightlineError(str(error) or repr(error)) from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -107,7 +125,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and _orientation(image) in _TURNED
     except UnidentifiedImageError as error:
         raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
-    except DAMAGED as error:
+    except (*DAMAGED, *TOO_LARGE) as error:
         raise SightlineError(f"cannot read {path}: {error}") from error
     return (width, height) if turned else (height, width)
 

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from sightline.data import runs
 from sightline.data.find import Pictures, picture_folders, read_lines, split_of, subfolders
-from sightline.data.images import DAMAGED, image_size
+from sightline.data.images import DAMAGED, TOO_LARGE, image_size
 from sightline.data.maps import read_numbers, read_sized
 from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.errors import SightlineError
@@ -101,7 +101,7 @@ def _numbers_things(file: Path) -> bool:
             return image.mode.startswith("I")
     except UnidentifiedImageError as error:
         raise SightlineError(f"cannot read {file} as a picture: unknown format") from error
-    except DAMAGED as error:
+    except (*DAMAGED, *TOO_LARGE) as error:
         raise SightlineError(f"cannot read {file}: {error}") from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.data.find import Pictures, by_folder, head, pictures_of, subfolders
-from sightline.data.images import DAMAGED, image_size
+from sightline.data.images import DAMAGED, TOO_LARGE, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
 from sightline.data.records import LARGEST, field, load_json, numbers, size_of
@@ -175,5 +175,5 @@ def _mask(shape: Record, where: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         data = base64.b64decode(field(shape, "mask", str, where), validate=True)
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("L")) > 0
-    except (binascii.Error, *DAMAGED) as error:
+    except (binascii.Error, *DAMAGED, *TOO_LARGE) as error:
         raise SightlineError(f'{where} has a "mask" that is no picture') from error

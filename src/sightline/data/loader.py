@@ -8,9 +8,11 @@ A plan is made of turns: turn i + k x I is picture i of I, for the k-th time in 
 so that the same picture is varied in another way each time.
 """
 
+import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -61,6 +63,7 @@ class Loader:
             batch_size=None,
             num_workers=workers,
             collate_fn=Parcel.pack if workers else _as_it_is,
+            worker_init_fn=_keep_shared,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: by default it would draw from the global one, which training uses.
             generator=torch.Generator(),
@@ -70,11 +73,40 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for received in self._batches:
-            batch = received.unpack() if isinstance(received, Parcel) else received
-            if isinstance(batch, SightlineError):
-                raise batch
-            yield batch
+        # Python's collector writes into every object that it looks at, and so gives each process
+        # pages of its own: 80 MB each in the midst of an epoch.
+        gc.freeze()
+        try:
+            for received in self._batches:
+                batch = received.unpack() if isinstance(received, Parcel) else received
+                if isinstance(batch, SightlineError):
+                    raise batch
+                yield batch
+        finally:
+            gc.unfreeze()
+
+
+def _keep_shared(worker: int) -> None:
+    gc.freeze()
+
+
+@contextmanager
+def workers_explained() -> Iterator[None]:
+    """Around the use of a loader: PyTorch tells of a worker that was ended in the midst of whatever
+    the process does, and on the way from it a batch may be cut off.
+
+    Raises:
+        SightlineError: in place of that.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise SightlineError(
+            "a process that reads pictures was ended from outside, often because the memory is "
+            "full: lower --workers or --batch and start again"
+        ) from error
 
 
 def _as_it_is(batch: Any) -> Any:

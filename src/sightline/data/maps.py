@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sightline.data.images import DAMAGED
+from sightline.data.images import DAMAGED, TOO_LARGE
 from sightline.data.strings import Strings
 from sightline.errors import SightlineError
 from sightline.shapes import Int
@@ -74,7 +74,7 @@ def read_numbers(path: str | Path) -> Numbers:
             pixels = np.asarray(image if single else image.convert("RGB")).astype(np.int64)
     except UnidentifiedImageError as error:
         raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
-    except DAMAGED as error:
+    except (*DAMAGED, *TOO_LARGE) as error:
         raise SightlineError(f"cannot read {path}: {error}") from error
     if pixels.ndim == 2:
         return pixels

@@ -7,10 +7,11 @@ after another, and ``spans`` say from where to where.
 """
 
 import warnings
+import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -172,6 +173,21 @@ def lean(dataset: Dataset, needs: Collection[str] = ()) -> Dataset:
         return dataset
     kept = {name: getattr(dataset, name) for name in ("semantic", "panoptic") if name in needs}
     return replace(dataset, **({"semantic": None, "panoptic": None} | kept))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The same for the same pictures and labels, whatever their folder is called; of a data set
+    that is generated, for as many pictures of the same classes."""
+    found = zlib.crc32(repr((len(dataset), dataset.classes)).encode())
+    parts: list[Any] = [dataset] if isinstance(dataset, Packed) else []
+    while parts:
+        for value in vars(parts.pop()).values():
+            parts += [value] if is_dataclass(value) else []
+            if isinstance(value, Tensor):
+                found = zlib.crc32(
+                    value.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), found
+                )
+    return f"{found:08x}"
 
 
 def _size_hint(found: tuple[int, ...], annotated: tuple[int, int]) -> str:

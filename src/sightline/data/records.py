@@ -1,7 +1,6 @@
 """Looking into the records of an annotation file, where anything may stand."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, parse
@@ -19,13 +18,14 @@ class RecordError(SightlineError):
 
 
 LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
+_BEYOND = 1e30  # of single precision, in which data sets are packed, before it becomes infinite
 
 
 def load_json(path: Path) -> Any:
-    """What is in a JSON file.
+    """The document in a file; a BOM is no matter.
 
     Raises:
-        SightlineError: it cannot be read, or is no JSON; the line says where.
+        SightlineError: the file cannot be read, or is no JSON in UTF-8.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -34,8 +34,10 @@ def load_json(path: Path) -> Any:
         raise SightlineError(f"{path}, {where}: broken JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise SightlineError(f"{path}: broken JSON (not a text in UTF-8)") from error
-    except (RecursionError, ValueError) as error:
-        raise SightlineError(f"{path}: broken JSON ({error})") from error
+    except RecursionError as error:
+        raise SightlineError(f"{path}: broken JSON (nested too deeply)") from error
+    except ValueError as error:
+        raise SightlineError(f"{path}: broken JSON (a number of too many digits)") from error
     except OSError as error:
         raise SightlineError(f"cannot read {path}: {error.strerror}") from error
 
@@ -104,7 +106,7 @@ def flag(record: dict[str, Any], key: str, where: str) -> bool:
 
 
 def numbers(values: Any, where: str, key: str) -> list[float]:
-    """A list of finite numbers.
+    """A list of numbers, finite in single precision.
 
     Raises:
         SightlineError: it is anything else.
@@ -115,6 +117,6 @@ def numbers(values: Any, where: str, key: str) -> list[float]:
         converted = [float(value) for value in values]
     except (TypeError, ValueError, OverflowError) as error:
         raise SightlineError(f'{where} has a "{key}" that is no list of numbers') from error
-    if not all(map(math.isfinite, converted)):
-        raise SightlineError(f'{where} has a "{key}" that is not finite')
+    if not all(abs(value) < _BEYOND for value in converted):  # NaN is not
+        raise SightlineError(f'{where} has a "{key}" that is not finite, or beyond all bounds')
     return converted

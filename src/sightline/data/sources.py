@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sightline.data.images import SUFFIXES, read_image
+from sightline.data.images import DAMAGED, SUFFIXES, read_image
 from sightline.data.video import is_video, read_frames
 from sightline.errors import SightlineError
 from sightline.pillow import from_pillow
@@ -70,6 +70,8 @@ def _existing(source: str) -> list[Path]:
                 f"no picture in {path}; those in its folders: '{path / '**' / '*.jpg'}'"
             )
         return found
+    if path.is_char_device() or path.is_block_device():
+        raise SightlineError(f"{source} is a device, not a picture")
     if path.exists():
         return [path]
     if glob.has_magic(source):
@@ -152,7 +154,7 @@ def _from_image(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     """An image that was opened from a file is read from it only now."""
     try:
         return from_pillow(image)
-    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         name = getattr(image, "filename", "") or "a Pillow image"
         raise SightlineError(f"cannot read {name} as a picture: {error}") from error
 

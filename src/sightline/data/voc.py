@@ -12,13 +12,14 @@ names found in all files, sorted.
 
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
-from sightline.data.packed import MakePacker, Packed, Packer
+from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.records import LARGEST, RecordError, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
@@ -106,7 +107,8 @@ def read(
     place = _pack(path, trees, labels, packing)
     packed = packing.finish(Classes(tuple(labels)))
     return {
-        split: packed.take([place[xml] for xml in found[split] if xml in place]) for split in wanted
+        split: packed.take([place[x] for x in _once(path, split, found[split]) if x in place])
+        for split in wanted
     }
 
 
@@ -124,6 +126,17 @@ def _check_lists(
         if not found[split]:
             with packer.record(f"the list of {split}"):
                 raise SightlineError(f"the list of {split} in {path} is empty")
+
+
+def _once(path: Path, split: str, xmls: list[Path]) -> list[Path]:
+    """Warns:
+    DataWarning: some are listed again, and would be trained on and counted again.
+    """
+    once = list(dict.fromkeys(xmls))
+    if again := len(xmls) - len(once):
+        told = f"{path}: the list of {split} names {again} pictures again, which count once"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    return once
 
 
 def _labels(path: Path, trees: Mapping[Path, Element]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from sightline.errors import SightlineError
 
@@ -73,6 +73,11 @@ class Settings:
     """Stop after so many validations without a better AP; 0 to go on to the end."""
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Settings).items():
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not isinstance(value, kind) and not (whole and isinstance(0.5, kind)):
+                raise SightlineError(f"{name} is set to a {type(value).__name__}: {value!r:.40}")
         least = {"passes": 1, "batch": 1, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         least |= dict.fromkeys(("clip", "freeze", "seed", "workers"), 0)
         least |= dict.fromkeys(("save_every", "patience"), 0)
@@ -118,6 +123,9 @@ class Recipe:
         missing = [n for n in ("passes", "batch", "lr") if getattr(self.settings, n) is None]
         if missing:
             raise SightlineError(f"recipe {self.name}: its settings lack {', '.join(missing)}")
+        for name in ("model", "data", "optimizer", "schedule"):
+            if not callable(getattr(self, name)):
+                raise SightlineError(f"recipe {self.name}: its {name} is no function")
 
     @property
     def passes(self) -> int:
@@ -145,18 +153,24 @@ class Recipe:
         return encoded | {"settings": _encode(settings, "settings")}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The inverse of ``to_json``. It imports the functions that are named: read only files
-        you would also run.
+    def from_json(cls, values: Any) -> "Recipe":
+        """The inverse of ``to_json``, from a document in which anything may stand. It imports the
+        functions that are named: read only files you would also run.
 
         Raises:
             SightlineError: a field that a recipe does not have or lacks; a function that is gone.
         """
-        settings = dict(values.get("settings", {}))
+        settings = values.get("settings") if isinstance(values, Mapping) else None
+        if not isinstance(settings, Mapping):
+            raise SightlineError("recipe: not the fields of one, settings among them")
         _check_names("recipe", {*values, *_OPTIONAL}, {f.name for f in fields(cls)}, complete=True)
         _check_names("settings", set(settings), {f.name for f in fields(Settings)})
-        built = {name: _decode(v) for name, v in values.items() if name != "settings"}
-        return cls(**built, settings=Settings(**{k: _decode(v) for k, v in settings.items()}))
+        try:
+            built = {name: _decode(v) for name, v in values.items() if name != "settings"}
+            chosen = Settings(**{k: _decode(v) for k, v in settings.items()})
+            return cls(**built, settings=chosen)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            raise SightlineError(f"recipe: a value that fits nothing ({error!r:.200})") from error
 
 
 def _encode(value: Any, where: str) -> Any:

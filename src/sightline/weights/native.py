@@ -1,7 +1,8 @@
 """Our own checkpoints: one safetensors file, the card of the model as JSON in its header."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.files import replacing
+from sightline.files import UNSEALED, is_sealed, replacing, seal
 from sightline.models import Card, create
 from sightline.preprocess import Preprocess
 from sightline.types import Classes
 
 FORMAT = "sightline.weights 1"
+# What builders and layers raise for options of the wrong kind or size: those in a file are data.
+_UNBUILDABLE = (
+    *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError),
+    *(RuntimeError, AssertionError, MemoryError),
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,23 @@ def save(model: nn.Module, path: str | Path) -> None:
         "card": card_json(card_of(model), path),
         "preprocess": json.dumps(preprocess_of(model).to_json()),
         "tied": json.dumps(tied),
+        "seal": UNSEALED,
     }
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file, whole or not at all, sealed where the metadata are to have a seal.
+
+    Raises:
+        SightlineError: it cannot be written.
+    """
     with replacing(path) as beside:
         try:
             save_file(tensors, beside, metadata)
         except SafetensorError as error:  # how it reports a full disk
             raise SightlineError(f"{path}: cannot be written ({error})") from error
+        seal(beside)
 
 
 def read_native(path: Path) -> Weights:
@@ -65,26 +82,57 @@ def read_native(path: Path) -> Weights:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             _check_format(path, metadata)
+            is_sealed(path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise SightlineError(f"{path}: no checkpoint, or one cut short ({error})") from error
-    try:
+    with header_explained(path):
         for name, same in json.loads(metadata["tied"]).items():
             tensors[name] = tensors[same]
         card = card_from_json(json.loads(metadata["card"]))
-        preprocess = _preprocess(path, json.loads(metadata["preprocess"]))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise SightlineError(f"{path}: its header is damaged ({error!r})") from error
+        preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
     return Weights(str(path), card, preprocess, tensors)
 
 
+@contextmanager
+def header_explained(path: Path) -> Iterator[None]:
+    """Around the reading of a header, where anything may stand.
+
+    Raises:
+        SightlineError: in place of what its values raise.
+    """
+    try:
+        yield
+    except SightlineError as error:
+        raise SightlineError(f"{path}: {error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SightlineError(f"{path}: its header is damaged ({error!r:.200})") from error
+
+
 def card_from_json(fields: dict[str, Any]) -> Card:
-    """The inverse of ``card_json``, read as JSON."""
+    """The inverse of ``card_json``, read as JSON.
+
+    Raises:
+        KeyError, ValueError, TypeError, AttributeError: the JSON is not a card's.
+    """
     classes: dict[str, Any] = {
         key: tuple(tuple(v) if isinstance(v, list) else v for v in values)
         for key, values in fields["classes"].items()
     }
-    return Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"]))
+    card = Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"]))
+    known = card.classes
+    words = (card.model, *known.names, *known.stuff, *known.keypoints, *card.options)
+    numbers = (*known.ids, *known.mirrored, *(end for pair in known.skeleton for end in pair))
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("a name that is no text")
+    if not all(type(number) is int for number in numbers) or len(known.ids) != len(known):
+        raise ValueError("its classes have no proper ids")
+    marked = range(len(known.keypoints))
+    if sorted(known.mirrored) not in ([], [*marked]) or any(
+        len(pair) != 2 or not set(pair) <= {*marked} for pair in known.skeleton
+    ):
+        raise ValueError("its keypoints do not fit one another")
+    return card
 
 
 def build(weights: Weights) -> nn.Module:
@@ -98,6 +146,11 @@ def build(weights: Weights) -> nn.Module:
         model = create(card.model, card.classes, **card.options)
     except SightlineError as error:
         raise SightlineError(f"{weights.source}: {error}") from error
+    except _UNBUILDABLE as error:
+        raise SightlineError(
+            f"{weights.source}: no {card.model} can be built with the options in its header "
+            f"({error!r:.200})"
+        ) from error
     if wrong := _differences(model.state_dict(), weights.tensors):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise SightlineError(
@@ -122,13 +175,6 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if found.startswith("sightline.weights"):
         raise SightlineError(f"{path}: written by another version ({found}, here {FORMAT})")
     raise SightlineError(f"{path}: safetensors, but not a checkpoint of this library")
-
-
-def _preprocess(path: Path, values: dict[str, Any]) -> Preprocess:
-    try:
-        return Preprocess.from_json(values)
-    except SightlineError as error:
-        raise SightlineError(f"{path}: {error}") from error
 
 
 def card_of(model: nn.Module) -> Card:
@@ -192,4 +238,11 @@ def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
         for name in own
         if name in given and own[name].shape != given[name].shape
     ]
-    return missing + unknown + shapes
+    common = [(name, own[name], given[name]) for name in own if name in given]
+    kinds = [
+        f"{name} is of {value.dtype}"
+        for name, mine, value in common
+        if mine.is_floating_point() != value.is_floating_point()
+    ]
+    broken = [f"{name} is not finite" for name, _, value in common if not value.isfinite().all()]
+    return missing + unknown + shapes + kinds + broken

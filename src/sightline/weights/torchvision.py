@@ -14,6 +14,7 @@ alone, so a frozen ResNet with COCO's 91 rows is read with 0 and one with other 
 
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,14 @@ class Release:
 
 
 _PREDICTOR, _KINDS = "roi_heads.box_predictor.", ("weight", "bias")
+_ENDS = tuple(f"{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in _KINDS)
 _COCO_ROWS = 91
+
+# What the reading of a damaged pickle raises: its stack, its memory of values, its numbers.
+_DAMAGED = (
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, MemoryError, struct.error),
+)
 
 _SHARED = (
     (r"^backbone\.fpn\.inner_blocks\.(\d+)\.(weight|bias)$", r"fpn.lateral.\1.0.\2"),  # old files
@@ -119,9 +127,9 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     """
     state = _load(path)
     release = RELEASES[name or recognise(path, state)]
-    ends = [f"{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in _KINDS]
-    if missing := [_PREDICTOR + end for end in ends if _PREDICTOR + end not in state]:
+    if missing := [_PREDICTOR + end for end in _ENDS if _PREDICTOR + end not in state]:
         raise SightlineError(f"{path}: {missing[0]} is missing: the weights of a whole model?")
+    _check_predictor(path, state)
     frozen = not any(key.endswith("num_batches_tracked") for key in state)
     options = dict(release.options)
     if not frozen and "freeze_norm" in options:
@@ -148,6 +156,18 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     )
 
 
+def _check_predictor(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises:
+    SightlineError: the rows of its four tensors are not one and four for each class.
+    """
+    shapes = {end: state[f"{_PREDICTOR}{end}"].shape for end in _ENDS}
+    rows = shapes["cls_score.bias"].numel()
+    for end, shape in shapes.items():
+        wanted = rows if end.startswith("cls_score") else 4 * rows
+        if len(shape) != (1 if end.endswith("bias") else 2) or shape[0] != wanted or rows < 2:
+            raise SightlineError(f"{path}: {_PREDICTOR}{end} is {list(shape)}: damaged?")
+
+
 def recognise(path: Path, state: Mapping[str, Tensor]) -> str:
     """Which of the four models the tensors are of."""
     if "roi_heads.box_head.0.0.weight" in state:
@@ -172,19 +192,21 @@ def published_url(name: str) -> str:
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path whose name tells another format it reads that
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SightlineError(
             f"{path}: holds more than tensors, or is no PyTorch file; such files are not opened, "
             "since they can run any program"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except _DAMAGED as error:
         reason = str(error).split("\n")[0]
         raise SightlineError(f"{path}: no PyTorch file, or one cut short ({reason})") from error
     state = content.get("model", content) if isinstance(content, dict) else {}
     if not isinstance(state, dict):
         raise SightlineError(f"{path}: its entry 'model' holds no tensors by name")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    named = {key: value for key, value in state.items() if isinstance(key, str)}
+    return {key: value for key, value in named.items() if isinstance(value, Tensor)}
 
 
 def _classes(
@@ -225,6 +247,8 @@ def _at_eps(
     for key, var in tensors.items():
         if key.startswith(prefix) and key.endswith(".running_var"):
             weight = key.replace("running_var", "weight")
+            if weight not in tensors or tensors[weight].shape != var.shape:
+                continue  # whoever builds the model says so
             factor = ((var.double() + has) / (var.double() + had)).sqrt()
             changed[weight] = (tensors[weight].double() * factor).to(tensors[weight].dtype)
     return changed
