@@ -1,10 +1,12 @@
 """The command line. Each command is a function in a file of this folder; its signature is the
 interface. Commands are named here as strings and imported when called, so that help is quick.
 
-Exit codes: 0 done, 2 a mistake the user can mend (told in one line), 130 stopped by Ctrl-C;
-a bug of ours keeps its traceback and exits with 1.
+Exit codes: 0 done, 2 a mistake the user can mend (told in one line), 130 stopped by Ctrl-C, 141
+nobody reads the output any more; a bug of ours keeps its traceback and exits with 1.
 """
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -56,11 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
+            code = _run(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
+            return code
         except SightlineError as error:
             return _refuse(error)
         except KeyboardInterrupt:
             return 130
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            _drop_output()
+            return 141 if error.errno == errno.EPIPE else _refuse(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -78,6 +87,11 @@ def _run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         return _refuse(error)
     return 0
+
+
+def _drop_output() -> None:
+    """What is still to be written out when Python ends would meet the same error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(error: Exception) -> int:

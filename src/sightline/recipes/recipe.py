@@ -148,8 +148,8 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Any) -> "Recipe":
-        """The inverse of ``to_json``, from a document in which anything may stand. It imports the functions that are named: read only files
-        you would also run.
+        """The inverse of ``to_json``, of a document in which anything may stand. It imports the
+        functions that are named: read only files you would also run.
 
         Raises:
             SightlineError: a field that a recipe does not have or lacks; a function that is gone.
