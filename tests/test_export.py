@@ -289,3 +289,13 @@ def test_nothing_is_left_of_a_file_that_is_refused(
     with pytest.raises(SightlineError, match="was not written"):
         export(tmp_path / "model.safetensors", tmp_path / "a.onnx", photos=folder / "photos")
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_is_one_line(place: float, folder: Path, tmp_path: Path) -> None:
+    """Of a weight, mostly: neither the format nor its runtimes would see it."""
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[int(place * len(data))] ^= 64
+    (tmp_path / "flipped.onnx").write_bytes(data)
+    with pytest.raises(SightlineError, match=r"flipped\.onnx: damaged"):
+        open_model(tmp_path / "flipped.onnx")

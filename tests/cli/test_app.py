@@ -1,9 +1,11 @@
 """The command line as a whole: quick help, exit codes, one line for a mistake."""
 
+import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -124,13 +126,26 @@ def test_without_cyclopts_one_line_says_what_to_do(
     assert "pip install cyclopts" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_bug() -> None:
-    """As in ``sightline --help | head -1``."""
-    command = [sys.executable, "-m", "sightline", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        told = process.stderr.read()
-    assert told == b""
-    assert process.returncode != 0  # 141, or what rich exits with
+def test_output_that_nobody_reads_is_no_bug() -> None:
+    """As behind ``| head``."""
+    code = (
+        "import sys; import sightline.cli.demo as home; from sightline.cli import main\n"
+        "home.demo = lambda: print('x' * 100_000); sys.exit(main(['demo']))"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_output_on_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sightline", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left" in done.stderr

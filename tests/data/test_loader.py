@@ -1,3 +1,4 @@
+import gc
 import pickle
 from collections.abc import Sequence
 from itertools import chain
@@ -358,3 +359,11 @@ def test_real_photos_with_everything(real_data: Path) -> None:
                     assert columns.max() <= box[2] + 2
                     assert rows.min() >= box[1] - 2
                     assert rows.max() <= box[3] + 2
+
+
+def test_python_s_collector_leaves_what_is_shared_alone() -> None:
+    """A full collection in a worker would make it a copy of every page with objects on it."""
+    loader = eval_loader(InMemory([boxes_scene((8, 8))] * 2), PREPROCESS, batch=1)
+    for _ in loader:
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0

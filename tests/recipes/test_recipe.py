@@ -120,7 +120,10 @@ def test_a_recipe_is_read_without_torch() -> None:
         ({"settings": 3}, "not the fields of one"),
         ({"model": 3}, "its model is no function"),
         ({"model": {"function": 3, "arguments": {}}}, "a value that fits nothing"),
-        ({"augment": {"value": "sightline.data.transforms.Augment", "fields": "x"}}, "unknown field x"),
+        (
+            {"augment": {"value": "sightline.data.transforms.Augment", "fields": "x"}},
+            "unknown field x",
+        ),
         ({"settings": {"passes": "3", "batch": 4, "lr": 0.1}}, "passes is set to a str: '3'"),
         ({"settings": {"passes": 2.5, "batch": 4, "lr": 0.1}}, "passes is set to a float: 2.5"),
     ],

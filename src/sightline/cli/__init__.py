@@ -2,10 +2,11 @@
 interface. Commands are named here as strings and imported when called, so that help is quick.
 
 Exit codes: 0 done, 1 done and flaws found (doctor), 2 a mistake the user can mend (told in one
-line), 130 stopped by Ctrl-C, 141 nobody reads what is printed any more; a bug of ours keeps its
+line), 130 stopped by Ctrl-C, 141 nobody reads the output any more; a bug of ours keeps its
 traceback and exits with 1.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -65,11 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
         except SightlineError as error:
             return _refuse(error)
-        except BrokenPipeError:  # whoever read what is printed has seen enough, as head has
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
         except KeyboardInterrupt:
             return 130
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            _drop_output()
+            return 141 if error.errno == errno.EPIPE else _refuse(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -87,6 +90,11 @@ def _run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         return _refuse(error)
     return code or 0
+
+
+def _drop_output() -> None:
+    """What is still to be written out when Python ends would meet the same error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(error: Exception) -> int:
