@@ -121,7 +121,7 @@ def annotations(rng: random.Random, material: Path, folder: Path) -> str:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg")
+    return path.suffix.lower() in (".png", ".jpg") and path.parent.name != "masks"
 
 
 def as_line(work: Callable[[], object]) -> int:

@@ -130,7 +130,107 @@ def real_voc(root: Path) -> None:
             shutil.copy(source / folder / f"{xml.stem}{suffix}", root / folder)
 
 
-FORMATS: Seeds = {"coco": coco_dataset, "voc": voc_dataset, "toybox": toybox_dataset}
+def yolo_dataset(root: Path) -> None:
+    """Boxes in one set; polygons would be another, and read by the same lines."""
+    lines = ["0 0.25 0.4 0.2 0.5", "1 0.1 0.1 0.5 0.1 0.5 0.6 0.1 0.6"]
+    for split, number in (("train", 0), ("train", 1), ("val", 2)):
+        _photo(root / "images" / split / f"{number}.jpg")
+        _write(root / "labels" / split / f"{number}.txt", "\n".join(lines[: number + 1]) + "\n")
+    _write(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n")
+
+
+def labelme_dataset(root: Path) -> None:
+    shapes = [
+        {"label": "cat", "shape_type": "rectangle", "points": [[4, 6], [14, 26]]},
+        {"label": "dog", "shape_type": "polygon", "points": [[20, 20], [30, 20], [25, 30]]},
+        {"label": "dog", "shape_type": "circle", "points": [[40, 20], [44, 20]], "group_id": 1},
+    ]
+    for number in range(3):
+        _photo(root / f"{number}.jpg")
+        document = {"version": "5.4.1", "flags": {}, "shapes": shapes[: number + 1]}
+        document |= {"imagePath": f"{number}.jpg", "imageHeight": 40, "imageWidth": 60}
+        _write(root / f"{number}.json", json.dumps(document))
+
+
+def cvat_dataset(root: Path) -> None:
+    shapes = (
+        '<box label="cat" occluded="0" xtl="4" ytl="6" xbr="14" ybr="26" rotation="10"></box>'
+        '<polygon label="dog" occluded="1" points="20,20;30,20;25,30" group_id="1"></polygon>'
+        '<mask label="dog" occluded="0" rle="0, 4, 1, 4" left="50" top="30" width="3" height="3">'
+        "</mask>"
+    )
+    labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
+    images = "".join(
+        f'<image id="{n}" name="{n}.jpg" subset="{s}" width="60" height="40">{shapes}</image>'
+        for n, s in enumerate(("train", "train", "val"))
+    )
+    for number in range(3):
+        _photo(root / "images" / f"{number}.jpg")
+    meta = f"<meta><task><labels>{labels}</labels></task></meta>"
+    _write(
+        root / "annotations.xml",
+        f"<annotations><version>1.1</version>{meta}{images}</annotations>",
+    )
+
+
+def labelstudio_dataset(root: Path) -> None:
+    size = {"original_width": 60, "original_height": 40, "image_rotation": 0}
+    box = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 5, "rectanglelabels": ["cat"]}
+    outline = {"points": [[10, 25], [60, 25], [10, 75]], "polygonlabels": ["dog"]}
+    results = [
+        size | {"type": "rectanglelabels", "value": box},
+        size | {"type": "polygonlabels", "value": outline},
+    ]
+    tasks = [
+        {
+            "id": n,
+            "data": {"image": f"/data/upload/1/{n}.jpg"},
+            "annotations": [{"result": results}],
+        }
+        for n in range(3)
+    ]
+    for number in range(3):
+        _photo(root / "images" / f"{number}.jpg")
+    _write(root / "export.json", json.dumps(tasks))
+
+
+def jsonlines_dataset(root: Path) -> None:
+    things: list[dict[str, Any]] = [
+        {"bbox": [4, 6, 14, 26], "bbox_mode": 0, "category_id": 0, "iscrowd": 0},
+        {"bbox": [20, 20, 10, 10], "bbox_mode": 1, "category_id": 1}
+        | {"segmentation": [[20, 20, 30, 20, 25, 30]]},
+    ]
+    for split in ("train", "val"):
+        lines = []
+        for number in range(2):
+            _photo(root / "images" / f"{split}{number}.jpg")
+            record = {"file_name": f"{split}{number}.jpg", "height": 40, "width": 60}
+            lines.append(json.dumps(record | {"image_id": number, "annotations": things}))
+        _write(root / f"{split}.jsonl", "\n".join(lines))
+    _write(root / "metadata.json", json.dumps({"thing_classes": CLASSES}))
+
+
+def numbered_dataset(root: Path) -> None:
+    """Things by their number, 16 bits."""
+    numbers = np.zeros((40, 60), np.uint16)
+    numbers[6:26, 4:14], numbers[10:20, 30:50], numbers[12:15, 35:40] = 1, 700, 0
+    for number in range(3):
+        _photo(root / "images" / f"{number}.jpg")
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(numbers).save(root / "masks" / f"{number}.png")
+
+
+FORMATS: Seeds = {
+    "coco": coco_dataset,
+    "voc": voc_dataset,
+    "toybox": toybox_dataset,
+    "yolo": yolo_dataset,
+    "labelme": labelme_dataset,
+    "cvat": cvat_dataset,
+    "labelstudio": labelstudio_dataset,
+    "jsonlines": jsonlines_dataset,
+    "numbered": numbered_dataset,
+}
 REAL: Seeds = {"real_coco": real_coco, "real_voc": real_voc}
 
 

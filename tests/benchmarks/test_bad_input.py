@@ -46,7 +46,7 @@ def test_what_hangs_or_crashes_is_counted_and_the_others_go_on(
     kinds = [well, sleepy, refused, dying, raising, wrong, well]
     monkeypatch.setattr(bad_runs, "KINDS", {kind.__name__: kind for kind in kinds})
     todo = [bad_input.Case(kind.__name__, 1) for kind in kinds]
-    ended = list(bad_input.in_processes(todo, tmp_path, tmp_path, seconds=2))
+    ended = list(bad_input.in_processes(todo, tmp_path, tmp_path, seconds=10))
     assert [each.outcome for each in ended] == [
         *("result", "hang", "one line", "crash", "traceback", "wrong", "result")
     ]

@@ -193,7 +193,7 @@ def test_split_folders_and_pictures_without_shapes(tmp_path: Path) -> None:
         ),
         (
             shape("mask", rle="1, 1e300", left=0, top=0, width=2, height=2),
-            "shape 2 has an rle that does not fill",
+            'shape 2 has a "rle" that is not finite, or beyond all bounds',
         ),
         (
             shape("mask", rle="1", left=0, top=0, width=10**9, height=10**9),

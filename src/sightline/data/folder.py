@@ -115,7 +115,9 @@ def _divide(dataset: Packed, val: float, seed: int) -> Splits:
         raise SightlineError(f"the share set aside for val must lie between 0 and 1, not {val}")
     count = len(dataset)
     if count < 2:
-        raise SightlineError("one picture cannot be both trained on and measured on: add another")
+        raise SightlineError(
+            f"{dataset.root}: one picture cannot be both trained on and measured on: add another"
+        )
     ranked = sorted(range(count), key=lambda index: _hash(seed, dataset.path(index).name))
     held = min(max(round(count * val), 1), count - 1)
     train, held_out = sorted(ranked[held:]), sorted(ranked[:held])
