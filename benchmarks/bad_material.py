@@ -147,7 +147,7 @@ def labelme_dataset(root: Path) -> None:
     ]
     for number in range(3):
         _photo(root / f"{number}.jpg")
-        document = {"version": "5.4.1", "flags": {}, "shapes": shapes[: number + 1]}
+        document: dict[str, Any] = {"version": "5.4.1", "flags": {}, "shapes": shapes[: number + 1]}
         document |= {"imagePath": f"{number}.jpg", "imageHeight": 40, "imageWidth": 60}
         _write(root / f"{number}.json", json.dumps(document))
 
