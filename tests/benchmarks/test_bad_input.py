@@ -39,6 +39,7 @@ def well(rng: random.Random, material: Path, folder: Path) -> str:
     return f"drawn {rng.random()}"
 
 
+@pytest.mark.slow  # alone: a process that has worked with torch's threads cannot be forked
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_what_hangs_or_crashes_is_counted_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
