@@ -66,7 +66,7 @@ def test_boxes_in_the_order_of_the_labels(tmp_path: Path) -> None:
     assert scene.things.boxes.tolist() == [[4, 6, 14, 26]] * 2
     assert scene.things.extra["occluded"].tolist() == [False, True]
     assert scene.things.masks is None
-    assert (scene.size, scene.image_id) == ((40, 60), "a.jpg")
+    assert (scene.size, scene.image_id) == ((40, 60), "a")
     assert scene.path == str(tmp_path / "images" / "a.jpg")
 
 
@@ -214,6 +214,7 @@ def test_flaws_are_named(tmp_path: Path, wrong: str, message: str) -> None:
         (document(labels=()), "has no labels"),
         (document(image(box()))[:-3], r"annotations\.xml, line 1, column \d+: broken XML"),
         (document(image(box(), name="b.jpg")), r"image 0: no picture b\.jpg \(looked in"),
+        (document(image(box()), image(box())), r"two records are of images/a\.jpg"),
         (document(image(box()).replace("60", "-1")), "image 0 has width -1 and height 40"),
         (document(image(box()).replace("60", "wide")), 'image 0 has no proper "width": wide'),
     ],

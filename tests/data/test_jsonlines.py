@@ -178,7 +178,7 @@ def test_flaws_are_named(tmp_path: Path, wrong: Any, message: str) -> None:
     [
         ({"file_name": "z.jpg"}, r"data\.jsonl, line 2: no picture z\.jpg \(looked in"),
         ({"file_name": 3}, 'line 2 has no proper "file_name": 3'),
-        ({"image_id": "a.jpg"}, r"line 2 is the second of image_id a\.jpg"),
+        ({"image_id": "a.jpg"}, r"images/a\.jpg and images/b\.jpg have one id, a\.jpg"),
         ({"height": 0}, "line 2 has width 60 and height 0"),
         ({"annotations": [3]}, 'line 2 has "annotations" that are no list of records'),
         ({"sem_seg_file_name": "x.png"}, r"line 2 has a label map: name its classes in .*stuff_c"),

@@ -163,6 +163,30 @@ def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
         packed.picture(2)
 
 
+def test_pictures_without_ids_are_called_by_their_files() -> None:
+    made = Packer("here", "root")
+    for path in ("a.png", "one/b.png", "two/b.png"):
+        made.picture(path, (40, 60))
+    packed = made.finish(Classes(("cat",)))
+    assert [packed.image_id(i) for i in range(3)] == ["a", "one/b.png", "two/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "message"),
+    [(1, "here: a.png and b.png have one id, 1"), ("1", "a.png and b.png have one id, 1")],
+)
+def test_an_id_is_given_once(image_id: int | str, message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        packer().picture("b.png", (40, 60), image_id)
+
+
+def test_a_picture_without_an_id_is_given_once() -> None:
+    made = Packer("here", "root")
+    made.picture("a.png", (40, 60))
+    with pytest.raises(SightlineError, match=r"^here: two records are of a\.png$"):
+        made.picture("a.png", (40, 60))
+
+
 def test_a_fingerprint_tells_one_label_from_another() -> None:
     def made(label: int, root: str = "a") -> Packed:
         packer = Packer("test", root)

@@ -155,7 +155,7 @@ def _picture(
         _number(image, s, where) if image.get(s) else None for s in ("height", "width")
     )
     size = size_of(height, width, where) or image_size(picture)
-    packer.picture(picture.relative_to(packer.root), size, name)
+    packer.picture(picture.relative_to(packer.root), size)
     for group in _groups(image):
         with packer.record():
             _thing(packer, group, labels, size, where)

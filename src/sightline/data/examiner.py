@@ -59,7 +59,9 @@ class Examiner(Packer):
         finally:
             self._records.pop()
 
-    def picture(self, path: str | Path, size: tuple[int, int], image_id: int | str) -> None:
+    def picture(
+        self, path: str | Path, size: tuple[int, int], image_id: int | str | None = None
+    ) -> None:
         self._settle()
         self._count = 0
         super().picture(path, size, image_id)

@@ -117,7 +117,7 @@ def _pack(path: Path, maps: Sequence[Path], legend: Legend | None, make: MakePac
                 folders = ", ".join(map(str, pictures[file.parent].folders[:4]))
                 raise SightlineError(f"{file}: no picture {file.stem}.* (looked in {folders})")
             size = image_size(picture)
-            packer.picture(picture.relative_to(path), size, file.stem)
+            packer.picture(picture.relative_to(path), size)
             if legend is None:
                 _things(packer, file, size)
             else:

@@ -157,7 +157,6 @@ def _pack(
     make: MakePacker,
 ) -> Packed:
     packer = make(root, root, len(classes.keypoints))
-    taken = set[int | str]()
     for file, of_file in records.items():
         bases = dict.fromkeys([file.parent, root])
         pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
@@ -166,11 +165,7 @@ def _pack(
                 picture = _picture(record, file, pictures, where)
                 size = size_of(record.get("height"), record.get("width"), where)
                 size = size or image_size(picture)
-                image_id = _image_id(record, picture)
-                if image_id in taken:
-                    raise SightlineError(f"{where} is the second of image_id {image_id}")
-                taken.add(image_id)
-                packer.picture(_under(root, picture), size, image_id)
+                packer.picture(_under(root, picture), size, _image_id(record))
                 for number, thing in enumerate(record.get("annotations", []), start=1):
                     with packer.record():
                         _thing(packer, thing, classes, size, f"{where}, annotation {number}")
@@ -179,9 +174,9 @@ def _pack(
     return packer.finish(classes)
 
 
-def _image_id(record: Record, picture: Path) -> int | str:
-    number = record.get("image_id", picture.stem)
-    return number if isinstance(number, int) else str(number)
+def _image_id(record: Record) -> int | str | None:
+    number = record.get("image_id")
+    return number if number is None or isinstance(number, int) else str(number)
 
 
 def _picture(record: Record, file: Path, pictures: Pictures, where: str) -> Path:

@@ -97,7 +97,7 @@ def _pack(path: Path, documents: dict[Path, Record], names: list[str], make: Mak
             picture = _picture(document, file, pictures[file.parent])
             height, width = document.get("imageHeight"), document.get("imageWidth")
             size = size_of(height, width, str(file)) or image_size(picture)
-            packer.picture(picture.relative_to(path), size, file.stem)
+            packer.picture(picture.relative_to(path), size)
             for group in _groups(document["shapes"]):
                 with packer.record():
                     _thing(packer, group, labels, size, file)

@@ -154,9 +154,9 @@ def _task(
                 )
 
 
-def _image_id(task: Record) -> int | str:
+def _image_id(task: Record) -> int | str | None:
     number = task.get("id")
-    return number if isinstance(number, int) else str(number)
+    return number if number is None or isinstance(number, int) else str(number)
 
 
 def _file_names(task: Record, where: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ after another, and ``spans`` say from where to where.
 import warnings
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from sightline.data.images import read_image
 from sightline.data.maps import PackedLabels, PackedPanoptic
+from sightline.data.records import RecordError
 from sightline.data.strings import PackedCaptions, Strings, in_one_row, spans_between
 from sightline.errors import SightlineError
 from sightline.shapes import Bool, Float, Int, UInt8
@@ -208,7 +210,8 @@ class Packer:
     def __init__(self, source: str | Path, root: str | Path, keypoints: int = 0) -> None:
         self.source, self.root, self.keypoints = source, root, keypoints
         self.paths: list[str] = []
-        self.image_ids: list[int | str] = []
+        self.image_ids: list[int | str | None] = []
+        self._taken = dict[str, str]()  # the path of each id
         self.sizes, self.thing_at = array("q"), array("q")
         self.boxes, self.labels, self.ignore = array("d"), array("q"), array("b")
         self.area, self.points, self.keypoint_values = array("d"), array("d"), array("d")
@@ -228,9 +231,24 @@ class Packer:
         by its name in the file, which is the source where none is given.)"""
         yield
 
-    def picture(self, path: str | Path, size: tuple[int, int], image_id: int | str) -> None:
-        """``path`` is relative to the root; ``size`` is height, width."""
-        self.paths.append(Path(path).as_posix())
+    def picture(
+        self, path: str | Path, size: tuple[int, int], image_id: int | str | None = None
+    ) -> None:
+        """``path`` is relative to the root; ``size`` is height, width. A picture without an id is
+        called by its file: the stem, or the path where another has that stem.
+
+        Raises:
+            RecordError: another picture has that id, or that file where there are no ids.
+        """
+        name = Path(path).as_posix()
+        taken = str(name if image_id is None else image_id)
+        if taken in self._taken:
+            told = f"{self._taken[taken]} and {name} have one id, {taken}"
+            if image_id is None:
+                told = f"two records are of {name}"
+            raise RecordError("duplicate-id", f"{self.source}: {told}")
+        self._taken[taken] = name
+        self.paths.append(name)
         self.sizes.extend(size)
         self.image_ids.append(image_id)
         self.thing_at.append(len(self.labels))
@@ -308,7 +326,7 @@ class Packer:
             root=str(self.root),
             paths=Strings.pack(self.paths),
             sizes=_tensor(self.sizes, torch.int64).view(-1, 2),
-            image_ids=_ids(self.image_ids),
+            image_ids=_ids(self._names()),
             spans=spans_between([*self.thing_at, things]),
             boxes=_tensor(self.boxes, torch.float32).view(-1, 4),
             labels=_tensor(self.labels, torch.int64),
@@ -321,6 +339,14 @@ class Packer:
             panoptic=self._panoptic_maps() if self.panoptic_maps else None,
             captions=self._captions() if self.captions else None,
         )
+
+    def _names(self) -> list[int | str]:
+        """The pictures' ids."""
+        paths = zip(self.image_ids, self.paths, strict=True)
+        names = [Path(path).stem if number is None else number for number, path in paths]
+        same = Counter(map(str, names))
+        own = zip(self.image_ids, names, self.paths, strict=True)
+        return [path if i is None and same[str(n)] > 1 else n for i, n, path in own]
 
     def _label_maps(self) -> PackedLabels:
         paths = Strings.pack(self.label_maps.get(i, "") for i in range(len(self.paths)))

@@ -156,7 +156,7 @@ def _pack(
     for xml, tree in trees.items():
         with packer.record(file=xml):
             file = _picture(tree, xml, pictures[xml.parent])
-            packer.picture(file.relative_to(path), _size(tree, file, xml), xml.stem)
+            packer.picture(file.relative_to(path), _size(tree, file, xml))
             place[xml] = len(place)
             for number, thing in enumerate(tree.iter("object"), 1):
                 with packer.record(f"object {number}", xml):

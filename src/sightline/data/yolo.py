@@ -13,7 +13,6 @@ by the even-odd rule, as COCO's tools do, it covers the same pixels.
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
@@ -175,13 +174,10 @@ def _pack(found: Found, classes: Classes, values: int, make: MakePacker) -> Pack
         )
     root = Path(commonpath([file.parent for file in files]))
     packer = make(root, root, len(classes.keypoints))
-    same = Counter(file.stem for file in files)
     for file, label_file in zip(files, labels, strict=True):
         with packer.record():
-            inside = file.relative_to(root)
-            name = file.stem if same[file.stem] == 1 else inside.as_posix()
             size = image_size(file)
-            packer.picture(inside, size, name)
+            packer.picture(file.relative_to(root), size)
             for number, line in read_lines(label_file) if label_file else ():
                 with packer.record():
                     where = f"{label_file}, line {number}"
