@@ -45,6 +45,8 @@ def read(path_or_name: str | Path) -> Weights:
     name, path = str(path_or_name), Path(path_or_name)
     if name in RELEASES:
         return read_torchvision(fetch(published_url(name), name), name)
+    if path.is_dir():
+        raise SightlineError(f"{name} is a folder, but not one of a run: name a file in it")
     if not path.is_file():
         near = get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(NAMES)}"
