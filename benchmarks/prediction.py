@@ -5,7 +5,8 @@ One set of weights (random, BatchNorm statistics and last layers as in
 ``benchmarks.parity_torchvision``), torchvision's input size, one photo at a time from
 DIR/coco/val. Each form lives in a process of its own, set up as its users would have it, and takes
 its turn: in each round every form answers the same photo, decoded beforehand, preprocessing and
-description included. The ratio is of the medians. Beside it stand the largest differences to our
+description included; a compiled form, which compiles for each new size, answers it once before.
+The ratio is of the medians. Beside it stand the largest differences to our
 eager model (whose answers on equal pixels are torchvision's: ``benchmarks.parity_torchvision``;
 here each library resizes by itself), with the near ties behind answers that only one has, the
 most memory that the process of the form held (on a GPU, that torch did there), and the share of the
@@ -63,7 +64,7 @@ def theirs(file: Path, compiled: bool, device: str) -> Answer:
     model.load_state_dict(torch.load(file, weights_only=True))
     model.to(device)
     if compiled:
-        model = torch.compile(model)
+        model = torch.compile(model, dynamic=False)  # of sizes left open, its resize fails
 
     def answer(photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
@@ -101,7 +102,10 @@ def work(form: str, file: Path, threads: int, device: str, pipe: Connection) -> 
     else:
         answer = ours(form, file, device)
     pipe.send("ready")
+    compiled = form.endswith("compiled")
     while (photo := pipe.recv()) is not None:
+        if compiled:
+            answer(photo)  # compiles for its size
         began = time.perf_counter()
         found = answer(photo)
         pipe.send((time.perf_counter() - began, found))
@@ -180,6 +184,7 @@ def rounds(
         pipes[form], far = context.Pipe()
         arguments = (form, file, options.threads, options.device, far)
         context.Process(target=work, args=arguments, daemon=True).start()
+        far.close()  # so that a form that breaks off is noticed
         pipes[form].recv()
     rows: dict[str, list[Any]] = {form: [] for form in options.forms}
     for number, photo in enumerate([photos[0], *photos]):

@@ -146,7 +146,7 @@ def test_other_files_are_refused_in_a_line(saved, tmp_path):
     refused("x is unknown", rewritten(saved, path, tensors=with_extra(saved)))
     refused("unknown fields: blur", rewritten(saved, path, preprocess='{"blur": 1}'))
     refused("no such file", tmp_path / "absent.safetensors")
-    refused("no such file", tmp_path)
+    refused("is a folder, but not one of a run", tmp_path)
 
 
 def with_extra(saved: Path):
