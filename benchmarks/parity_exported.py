@@ -76,29 +76,35 @@ def written(to: Any, model: Any, paths: list[Path], file: Path) -> Form:
     run = (in_onnx if to == "onnx" else in_openvino)(graph)
 
     def dense(images: Images) -> Any:
-        values = run(images.pixels)
+        values = run(images._asdict())
         return values[: len(values) // 2], values[len(values) // 2 :]
 
     return Form(Exported.open(path), dense)
 
 
-def in_onnx(graph: Path) -> Callable[[Tensor], list[Tensor]]:
+def in_onnx(graph: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return lambda pixels: [
-        torch.from_numpy(value) for value in session.run(None, {"pixels": pixels.numpy()})
-    ]
+    names = [value.name for value in session.get_inputs()]
+
+    def run(given: dict[str, Tensor]) -> list[Tensor]:
+        found = session.run(None, {name: given[name].numpy() for name in names})
+        return [torch.from_numpy(value) for value in found]
+
+    return run
 
 
-def in_openvino(graph: Path) -> Callable[[Tensor], list[Tensor]]:
+def in_openvino(graph: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
     import openvino
 
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(graph, "CPU", hints)
 
-    def run(pixels: Tensor) -> list[Tensor]:
-        found = compiled({"pixels": pixels.numpy()})
+    names = [value.any_name for value in compiled.inputs]
+
+    def run(given: dict[str, Tensor]) -> list[Tensor]:
+        found = compiled({name: given[name].numpy() for name in names})
         return [torch.from_numpy(found[value].copy()) for value in compiled.outputs]
 
     return run
