@@ -34,7 +34,7 @@ from sightline.data.companions import (
 from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.pictures import picture_name, write_picture
+from sightline.data.pictures import free_name, own_name, write_picture
 from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
 from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
@@ -330,8 +330,7 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
-        name = picture_name(scene.path, f"{index:06d}", taken)
-        taken.add(Path(name).stem)
+        name = free_name(own_name(scene.path), f"{index:06d}", taken)
         write_picture(dataset, index, scene.path, pictures / name)
         height, width = scene.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
