@@ -109,10 +109,12 @@ def read(
     """The wanted splits, with one list of classes: the categories of all their files.
 
     Raises:
-        SightlineError: whatever is wrong in a file, with its record.
+        SightlineError: whatever is wrong in a file, with its record, or none has an annotation.
     """
     documents = {split: _documents(found[split]) for split in wanted}
     pairs = [pair for of_split in documents.values() for pair in of_split.values()]
+    if not any(document["annotations"] for _, document in pairs):
+        raise SightlineError(f"{', '.join(str(file) for file, _ in pairs)} has no annotations")
     classes, labels = read_categories(dict(pairs))
     return {
         split: _pack(of_split, classes, labels, _pictures(path, found[split], split), packer)
@@ -140,7 +142,7 @@ def _check(document: Any, path: Path, keys: Sequence[str]) -> None:
         records = document.get(key) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise SightlineError(f'{path} has no list of "{key}": not a COCO annotation file')
-        if not records:
+        if not records and (key == "images" or (key == "categories" and document["annotations"])):
             raise SightlineError(f"{path} has no {key}")
 
 
