@@ -16,7 +16,6 @@ from sightline.data.folder import open_splits
 from sightline.data.packed import DataWarning, Packed
 from sightline.data.yolo_write import write_yolo
 from sightline.errors import SightlineError
-from sightline.ops.masks import rasterise
 from sightline.types import Classes, Scene
 from tests.data.samples import (
     InMemory,
@@ -57,32 +56,6 @@ def coco_folder(folder: Path, *splits: str) -> Path:
 
 def scenes(data: Packed) -> Iterator[Scene]:
     return (data.scene(index) for index in range(len(data)))
-
-
-@pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
-@pytest.mark.parametrize("middle", KINDS)
-def test_coco_there_and_back(middle: str, tmp_path: Path) -> None:
-    given = coco_folder(tmp_path / "given", "train", "val")
-    counts = {"train": 3, "val": 3}
-    assert sightline.convert(given, tmp_path / middle, middle) == counts
-    assert sightline.convert(tmp_path / middle, tmp_path / "back", "coco") == counts
-    first, last = open_splits(given), open_splits(tmp_path / "back")
-    for split in counts:
-        names = last[split].classes.names
-        assert names == (CLASSES.names if middle == "yolo" else ("ant", "cat", "dog"))
-        for before, after in zip(scenes(first[split]), scenes(last[split]), strict=True):
-            assert Path(before.path).read_bytes() == Path(after.path).read_bytes()
-            kept = before.things
-            if middle == "yolo":
-                kept = kept[~kept.ignore]
-                (maps, found) = (rasterise(s.masks, SIZE) for s in (kept, after.things))
-                shared = (maps & found).flatten(1).sum(1) / (maps | found).flatten(1).sum(1)
-                assert (shared > 0.98).all()
-            assert (kept.boxes - after.things.boxes).abs().le(0.5).all()
-            assert [CLASSES.names[n] for n in kept.labels] == [
-                names[n] for n in after.things.labels
-            ]
-            assert kept.ignore.equal(after.things.ignore)
 
 
 def keypoints_folder(folder: Path) -> Path:

@@ -190,7 +190,7 @@ def test_into_every_format(kind: str, to: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "middle"),
-    [("yolo", "coco"), ("yolo", "voc"), ("voc", "coco"), ("voc", "yolo"), ("coco", "yolo")],
+    [(kind, middle) for kind in WRITTEN for middle in WRITTEN if kind != middle],
 )
 def test_there_and_back(kind: str, middle: str, tmp_path: Path) -> None:
     MAKERS[kind](tmp_path / "given")

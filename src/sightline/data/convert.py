@@ -138,7 +138,8 @@ def numbered(splits: Splits) -> Splits:
 
 
 def _lost(splits: Splits, to: str) -> Counter[str]:
-    """How many there are of each kind that this format, or another, cannot hold."""
+    """How many there are of each kind that this format, or another, cannot hold. Boxes that YOLO's
+    polygons go beyond take long to count: for YOLO alone."""
     classes = next(iter(splits.values())).classes
     lost, used = Counter(dict(_of_classes(classes))), set[int]()
     for data in splits.values():
@@ -148,6 +149,7 @@ def _lost(splits: Splits, to: str) -> Counter[str]:
             lost["ignore regions"] += int(scene.things.ignore.sum())
             if to == "yolo":
                 scene.things = scene.things[~scene.things.ignore]
+                lost["boxes smaller than their masks"] += _smaller(scene.things, scene.size)
             for kind, count in _of_scene(scene, classes):
                 lost[kind] += int(count)
     lost["classes without a thing"] = len(classes) - len(used)
@@ -194,7 +196,6 @@ def _of_scene(scene: Scene, classes: Classes) -> Iterator[tuple[str, int | Tenso
         yield "masks beside keypoints" if classes.keypoints else "masks", present
         if not classes.keypoints:
             yield "things without a mask beside masks", len(things) - present
-            yield "boxes smaller than their masks", _smaller(things, scene.size)
     for name, column in things.extra.items():
         if name == "difficult" and isinstance(column, Tensor):
             yield "difficult things that are not ignored", (column & ~things.ignore).sum()
@@ -203,9 +204,12 @@ def _of_scene(scene: Scene, classes: Classes) -> Iterator[tuple[str, int | Tenso
 
 
 def _smaller(things: Instances, size: tuple[int, int]) -> int:
-    """Boxes that the polygons YOLO takes for them go beyond."""
+    """Boxes that the polygons YOLO takes for them go beyond; none beside keypoints, where it takes
+    the boxes."""
+    if not isinstance(things.masks, list) or things.keypoints is not None:
+        return 0
     count = 0
-    for mask, box in zip(things.masks or [], things.boxes, strict=True):
+    for mask, box in zip(things.masks, things.boxes, strict=True):
         if _beyond(_extent(mask, size), box) > SLACK:
             polygon = as_polygon(mask, box, size)
             count += polygon is not None and _beyond(_extent([polygon], size), box) > SLACK
