@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sightline.data.categories import category_ids, read_categories, write_categories
+from sightline.data.categories import read_categories, write_categories
 from sightline.data.companions import (
     ROLES,
     Maps,
@@ -397,7 +397,7 @@ def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[Re
     ids = panoptic.map.numpy()
     colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     Image.fromarray(colours).save(file)
-    ids_of = category_ids(classes)
+    ids_of = [*classes.ids, *classes.stuff_ids]
     return [
         {
             "id": segment.id,
