@@ -132,6 +132,7 @@ def test_classes_keep_the_ids_of_the_data_set() -> None:
     assert Classes(("cat", "dog")).ids == (0, 1)
     assert Classes(("cat", "dog"), ids=(17, 18)).ids == (17, 18)
     assert len(Classes(("cat", "dog"), stuff=("sky",))) == 2
+    assert Classes(("cat", "dog"), (4, 9), stuff=("sky", "sea")).stuff_ids == (10, 11)
 
 
 # Placement. 4 rows and 2 columns become 8 rows and 6 columns, two down and one to the right:

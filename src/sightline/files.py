@@ -49,8 +49,7 @@ def filling(folder: Path) -> Iterator[Path]:
     """
     beside = folder.absolute().with_name(f".{folder.absolute().name}.writing")
     try:
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise SightlineError(f"{folder} is there already: name a new folder")
+        check_folder(folder)
         shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
         beside.mkdir(parents=True)
         yield beside
@@ -73,6 +72,16 @@ def check_target(path: Path) -> None:
         raise SightlineError(f"{path} is a folder: name a file to write")
     if path.exists() and not path.is_file():
         raise SightlineError(f"{path} is a device, not a file: name a file to write")
+
+
+def check_folder(folder: Path) -> None:
+    """Before the work whose result is to fill it.
+
+    Raises:
+        SightlineError: it is there and not empty.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise SightlineError(f"{folder} is there already: name a new folder")
 
 
 UNSEALED = "crc32:00000000"  # to be written somewhere into a file that is to be sealed

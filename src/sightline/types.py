@@ -52,9 +52,9 @@ Masks = Bool[Tensor, "N H W"] | list[Rle | Polygons]
 class Classes:
     """What the labels 0..C-1 stand for.
 
-    ``ids`` are the data set's own category ids, gaps and all, given back in results. A label map
-    counts the ``stuff`` after the things: its label C + i is ``stuff[i]``. Keypoint k becomes
-    keypoint ``mirrored[k]`` when the picture is flipped.
+    ``ids`` are the data set's own category ids, gaps and all, given back in results, and
+    ``stuff_ids`` those of the stuff. A label map counts the ``stuff`` after the things: its label
+    C + i is ``stuff[i]``. Keypoint k becomes keypoint ``mirrored[k]`` when the picture is flipped.
     """
 
     names: tuple[str, ...]
@@ -63,10 +63,15 @@ class Classes:
     keypoints: tuple[str, ...] = ()
     mirrored: tuple[int, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoints, from 0
+    # Left out: from the highest of ``ids`` on. Runs know their data by the rest, as it is printed.
+    stuff_ids: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.ids:
             object.__setattr__(self, "ids", tuple(range(len(self.names))))
+        if not self.stuff_ids:
+            after = max(self.ids, default=-1) + 1
+            object.__setattr__(self, "stuff_ids", tuple(range(after, after + len(self.stuff))))
 
     def __len__(self) -> int:
         return len(self.names)

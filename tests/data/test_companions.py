@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_three_together(folder: Path) -> None:
     data = open_split(folder, "val")
-    assert data.classes == Classes(("dog", "cat"), (3, 7), stuff=("sky",))
+    assert data.classes == Classes(("dog", "cat"), (3, 7), stuff=("sky",), stuff_ids=(5,))
     scenes = [data.scene(i) for i in range(3)]
     assert [scene.things.labels.tolist() for scene in scenes] == [[1]] * 3
     assert [scene.captions for scene in scenes] == [["A cat.", "Under the sky."], [], []]
@@ -140,13 +140,14 @@ def test_round_trip(tmp_path: Path) -> None:
     scene = boxes_scene((2, 3), [1, 0, 3, 2])
     scene.panoptic = Panoptic(ids, [Segment(300, 0, True), Segment(70000, 2, False, ignore=True)])
     scene.captions = ["Ein Bär.", "A bear."]
-    write_coco(InMemory([scene], Classes(("a", "b"), (4, 9), stuff=("sky",))), tmp_path, "val")
+    classes = Classes(("a", "b"), (4, 9), stuff=("sky",), stuff_ids=(2,))
+    write_coco(InMemory([scene], classes), tmp_path, "val")
     data = open_split(tmp_path, "val")
     again = data.scene(0)
     assert again.panoptic.map.equal(ids)
     assert again.panoptic.segments == scene.panoptic.segments
     assert again.captions == scene.captions
-    assert data.classes == Classes(("a", "b"), (4, 9), stuff=("sky",))
+    assert data.classes == classes
 
 
 def test_maps_that_were_not_unpacked(folder: Path) -> None:

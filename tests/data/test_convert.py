@@ -16,7 +16,6 @@ from sightline.data.folder import open_splits
 from sightline.data.packed import DataWarning, Packed
 from sightline.data.yolo_write import write_yolo
 from sightline.errors import SightlineError
-from sightline.ops.masks import rasterise
 from sightline.types import Classes, Scene
 from tests.data.samples import (
     InMemory,
@@ -26,6 +25,7 @@ from tests.data.samples import (
     write_coco_folder,
     write_voc_folder,
 )
+from tests.data.test_jsonlines import BOX, record, write_lines
 
 SIZE = (40, 60)
 CLASSES = Classes(("dog", "cat", "ant"), ids=(3, 7, 8))
@@ -56,32 +56,6 @@ def coco_folder(folder: Path, *splits: str) -> Path:
 
 def scenes(data: Packed) -> Iterator[Scene]:
     return (data.scene(index) for index in range(len(data)))
-
-
-@pytest.mark.filterwarnings("ignore::sightline.data.packed.DataWarning")
-@pytest.mark.parametrize("middle", KINDS)
-def test_coco_there_and_back(middle: str, tmp_path: Path) -> None:
-    given = coco_folder(tmp_path / "given", "train", "val")
-    counts = {"train": 3, "val": 3}
-    assert sightline.convert(given, tmp_path / middle, middle) == counts
-    assert sightline.convert(tmp_path / middle, tmp_path / "back", "coco") == counts
-    first, last = open_splits(given), open_splits(tmp_path / "back")
-    for split in counts:
-        names = last[split].classes.names
-        assert names == (CLASSES.names if middle == "yolo" else ("ant", "cat", "dog"))
-        for before, after in zip(scenes(first[split]), scenes(last[split]), strict=True):
-            assert Path(before.path).read_bytes() == Path(after.path).read_bytes()
-            kept = before.things
-            if middle == "yolo":
-                kept = kept[~kept.ignore]
-                (maps, found) = (rasterise(s.masks, SIZE) for s in (kept, after.things))
-                shared = (maps & found).flatten(1).sum(1) / (maps | found).flatten(1).sum(1)
-                assert (shared > 0.98).all()
-            assert (kept.boxes - after.things.boxes).abs().le(0.5).all()
-            assert [CLASSES.names[n] for n in kept.labels] == [
-                names[n] for n in after.things.labels
-            ]
-            assert kept.ignore.equal(after.things.ignore)
 
 
 def keypoints_folder(folder: Path) -> Path:
@@ -124,6 +98,7 @@ def test_what_is_lost_is_told_once_a_kind(tmp_path: Path) -> None:
         "voc cannot hold classes in an order of their own: 3 sorted by name",
         "voc cannot hold category ids: 3 left out",
         "voc cannot hold image ids: 6 left out",
+        "voc cannot hold crowd regions: 4 marked as difficult, which is one thing",
         "voc cannot hold masks: 20 left out",
     ]
     with pytest.warns(DataWarning) as caught:
@@ -165,9 +140,27 @@ def test_coco_cannot_hold_everything_either(tmp_path: Path) -> None:
     assert [image["id"] for image in document["images"]] == [1, 2]  # the names are no loss
     classes = Classes(("a",), keypoints=("p", "q"), mirrored=(1, 0))
     points = torch.tensor([[[1.0, 2, 2], [0, 0, 0]]])
-    write_yolo(InMemory([boxes_scene(SIZE, [1, 2, 3, 4], keypoints=points)], classes), tmp_path)
+    given = tmp_path / "yolo"
+    write_yolo(InMemory([boxes_scene(SIZE, [1, 2, 3, 4], keypoints=points)], classes), given)
     with pytest.warns(DataWarning, match="counterpart that names do not tell: 2 left without one"):
-        sightline.convert(tmp_path / "data.yaml", tmp_path / "out", "coco")
+        sightline.convert(given / "data.yaml", tmp_path / "out", "coco")
+
+
+@pytest.mark.filterwarnings("ignore:voc cannot hold image ids")
+def test_difficult_is_no_crowd_and_comes_back(tmp_path: Path) -> None:
+    tags = "<difficult>1</difficult>"
+    xmls = {"a": voc_xml([("cat", (1, 1, 60, 40))], tags=tags)}
+    given = write_voc_folder(tmp_path / "given", xmls)
+    sightline.convert(given, tmp_path / "coco", "coco")  # without a line
+    sightline.convert(tmp_path / "coco", tmp_path / "back", "voc")
+    assert open_splits(tmp_path / "back")["all"].scene(0).things.difficult.tolist() == [True]
+    file = tmp_path / "coco" / "annotations" / "instances_all.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["iscrowd"] = 0
+    file.write_text(json.dumps(document))
+    line = "voc cannot hold difficult things that are not ignored: 1 written as any other"
+    with pytest.warns(DataWarning, match=line):
+        sightline.convert(tmp_path / "coco", tmp_path / "any", "voc")
 
 
 def lists(folder: Path, **stems: str) -> Path:
@@ -194,6 +187,12 @@ def lists(folder: Path, **stems: str) -> Path:
         ),
         ({"trainval": "ab", "test": "c"}, "coco", {"test": 1, "trainval": 2}),
         ({"trainval": "ab", "test": "c"}, "yolo", {"test": 1, "train": 2}),
+        ({"trainval": "abc", "val": "b"}, "yolo", {"train": 2, "val": 1}),
+        (
+            {"trainval": "abc", "val": "b", "test": "c"},
+            "coco",
+            {"test": 1, "trainval": 3, "val": 1},
+        ),
         ({"train": "a", "val": "b"}, "yolo", {"train": 1, "val": 1}),  # c is told of
     ],
 )
@@ -204,9 +203,56 @@ def test_splits(given: dict[str, str], to: str, expected: dict[str, int], tmp_pa
     if "c" in "".join(given.values()):
         assert sightline.convert(folder, tmp_path / "out", to) == expected
     else:
-        with pytest.warns(DataWarning, match="1 pictures are in no split"):
+        with pytest.warns(DataWarning, match=r"1 annotation files are in no split .*: c\.xml"):
             assert sightline.convert(folder, tmp_path / "out", to) == expected
     assert {name: len(data) for name, data in open_splits(tmp_path / "out").items()} == expected
+
+
+def test_val_alone_is_told_where_train_is_wanted(tmp_path: Path) -> None:
+    given = keypoints_folder(tmp_path / "given")
+    with pytest.warns(DataWarning) as caught:
+        assert sightline.convert(given, tmp_path / "out", "yolo") == {"val": 1}
+    line = "yolo cannot hold val or test alone: 1 written without a train, which other tools want"
+    assert line in told(caught)
+
+
+@pytest.mark.filterwarnings("ignore:yolo cannot hold image ids")
+def test_a_split_of_background_alone(tmp_path: Path) -> None:
+    """YOLO's empty label files are kept in COCO's JSON; nothing else is no data set."""
+    given, empty = tmp_path / "given", boxes_scene(SIZE)
+    write_yolo(InMemory([boxes_scene(SIZE, [1, 2, 3, 4])]), given, "train")
+    write_yolo(InMemory([empty, empty]), given, "val")
+    assert sightline.convert(given, tmp_path / "coco", "coco") == {"train": 1, "val": 2}
+    found = open_splits(tmp_path / "coco")
+    assert [len(data.boxes) for data in found.values()] == [1, 0]
+    assert sightline.convert(tmp_path / "coco", tmp_path / "yolo", "yolo") == {"train": 1, "val": 2}
+    write_yolo(InMemory([empty]), tmp_path / "none", "train")
+    with pytest.raises(SightlineError, match="none has no label that coco can hold"):
+        sightline.convert(tmp_path / "none", tmp_path / "out", "coco")
+
+
+def test_ignore_regions_alone_leave_nothing_in_yolo(tmp_path: Path) -> None:
+    scene = boxes_scene(SIZE, [1, 2, 3, 4], ignore=torch.tensor([True]))
+    write_coco(InMemory([scene]), tmp_path / "given")
+    with pytest.raises(SightlineError, match="given has no label that yolo can hold"):
+        sightline.convert(tmp_path / "given", tmp_path / "out", "yolo")
+
+
+def test_numbers_that_count_from_0_in_each_file(tmp_path: Path) -> None:
+    """As Detectron2's image ids do."""
+    for split in ("train", "val"):
+        records = [record(BOX, name=f"{name}.jpg", image_id=i) for i, name in enumerate("ab")]
+        write_lines(tmp_path / "given", *records, name=f"{split}.jsonl")
+    assert sightline.convert(tmp_path / "given", tmp_path / "out", "coco") == {"train": 2, "val": 2}
+
+
+def test_a_place_inside_the_data_is_refused(tmp_path: Path) -> None:
+    given = coco_folder(tmp_path / "given", "train")
+    file = given / "annotations" / "instances_train.json"
+    for source, out in ((given, given / "out"), (file, file.with_name("out"))):
+        with pytest.raises(SightlineError, match="out lies in the data set, which is not touched"):
+            sightline.convert(source, out, "yolo")
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("to", ["coco", *KINDS])

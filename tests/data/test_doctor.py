@@ -2,15 +2,20 @@
 are clean."""
 
 import json
+import resource
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sightline.data.coco import write_coco
 from sightline.data.doctor import doctor
 from sightline.data.flaws import KINDS, crosses_itself
 from sightline.data.folder import open_dataset, open_split
@@ -20,6 +25,7 @@ from sightline.data.toybox import toybox_splits
 from sightline.data.toybox.folder import write_toybox
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
+from sightline.types import Classes, Panoptic, Segment
 from tests.data.flawed import (
     BOW,
     FLAWS,
@@ -34,7 +40,14 @@ from tests.data.flawed import (
     points,
     thing,
 )
-from tests.data.samples import coco_document, voc_xml, write_json, write_voc_folder
+from tests.data.samples import (
+    InMemory,
+    boxes_scene,
+    coco_document,
+    voc_xml,
+    write_json,
+    write_voc_folder,
+)
 
 
 @pytest.mark.parametrize("case", FLAWS, ids=[f"{kind}: {told}" for _, kind, _, _, told in FLAWS])
@@ -89,6 +102,7 @@ def test_label_maps_are_labels(tmp_path: Path) -> None:
     assert found.splits["all"].pixels == {"road": 0, "sky": 40 * 60}
     with pytest.raises(SightlineError, match="label maps"):
         doctor(tmp_path, tmp_path.with_name("out"))
+    assert not tmp_path.with_name("out").exists()
 
 
 def test_one_file_is_examined_with_its_siblings(tmp_path: Path) -> None:
@@ -258,7 +272,7 @@ def test_a_copy_needs_a_place_of_its_own(tmp_path: Path) -> None:
     clean(tmp_path / "data")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").touch()
-    with pytest.raises(SightlineError, match="not an empty folder"):
+    with pytest.raises(SightlineError, match="full is there already: name a new folder"):
         doctor(tmp_path / "data", tmp_path / "full")
     with pytest.raises(SightlineError, match="lies in the data set"):
         doctor(tmp_path / "data", tmp_path / "data" / "out")
@@ -276,6 +290,63 @@ def test_a_split_of_which_nothing_is_left(tmp_path: Path) -> None:
         doctor(tmp_path / "data", tmp_path / "out")
     assert not (tmp_path / "out" / "train").exists()
     assert len(open_split(tmp_path / "out", "val")) == 2
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """A disk that takes no file larger than a kilobyte: one picture is."""
+    clean(tmp_path / "data")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise(tmp_path / "data" / "train" / "2.png", 2, compress_level=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(SightlineError, match=r"out: cannot be written"):
+            doctor(tmp_path / "data", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def panoptic(root: Path) -> None:
+    """A picture with a map of a "cat", a "Cat " and the sky, and no thing."""
+    numbers = torch.zeros(40, 60, dtype=torch.long)
+    numbers[:10], numbers[10:20], numbers[20:] = 1, 2, 3
+    segments = [Segment(n + 1, n, n < 2) for n in range(3)]
+    scene = replace(boxes_scene((40, 60)), panoptic=Panoptic(numbers, segments))
+    classes = Classes(("cat", "Cat "), stuff=("sky",))
+    write_coco(InMemory([replace(scene, image_id=0)], classes), root, "train")
+
+
+def test_classes_of_maps_are_joined_too(tmp_path: Path) -> None:
+    panoptic(tmp_path / "data")
+    doctor(tmp_path / "data", tmp_path / "out")
+    copy = open_split(tmp_path / "out" / "annotations" / "instances_train.json", "all")
+    names = [*copy.classes.names, *copy.classes.stuff]
+    assert names == ["cat", "sky"]
+    found = copy.scene(0).panoptic
+    assert found is not None
+    assert [(s.id, names[s.label], s.thing) for s in found.segments] == [
+        (1, "cat", True),
+        (2, "cat", True),
+        (3, "sky", False),
+    ]
+
+
+def test_pictures_with_captions_alone_are_labelled_and_copied(tmp_path: Path) -> None:
+    scenes = [replace(boxes_scene((40, 60)), captions=[f"A cat{n}."], image_id=n) for n in range(2)]
+    write_coco(InMemory(scenes, Classes(())), tmp_path / "data", "train")
+    assert doctor(tmp_path / "data", tmp_path / "out").flaws == []
+    copy = open_split(tmp_path / "out" / "annotations" / "instances_train.json", "all")
+    assert [copy.scene(n).captions for n in range(2)] == [["A cat0."], ["A cat1."]]
+
+
+def test_a_copy_has_numbers_as_ids(tmp_path: Path) -> None:
+    """COCO's tools take no words, as VOC's pictures are called by."""
+    write_voc_folder(tmp_path / "data", {stem: voc_xml([CAT]) for stem in "ab"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        doctor(tmp_path / "data", tmp_path / "out")
+    (file,) = (tmp_path / "out" / "annotations").iterdir()
+    assert [image["id"] for image in json.loads(file.read_text())["images"]] == [1]
 
 
 def test_grey_that_was_painted_is_not_lost(tmp_path: Path) -> None:

@@ -96,6 +96,49 @@ def test_a_picture_of_two_splits_is_written_once(tmp_path: Path) -> None:
     assert [read.picture(i).shape[1] for i in range(3)] == [40, 41, 42]
 
 
+def test_one_picture_with_other_things_in_another_split_is_written_again(tmp_path: Path) -> None:
+    (train,) = in_files(tmp_path / "given", "a.png")
+    val = replace(train, things=boxes_scene(train.size, [1, 2, 30, 9], [0, 0, 5, 5]).things)
+    for split, scene in {"train": train, "val": val}.items():
+        write_voc(InMemory([scene]), tmp_path / "out", split)
+    counts = [len(open_split(tmp_path / "out", s).scene(0).things) for s in ("train", "val")]
+    assert counts == [1, 2]
+
+
+def test_a_picture_with_a_name_before_its_own_is_written_once(tmp_path: Path) -> None:
+    """What trainval has and val has not would else be trained on and measured on."""
+    one, two = in_files(tmp_path / "given", "x/a.png", "y/a.png")
+    write_voc(InMemory([one]), tmp_path / "out", "train")
+    write_voc(InMemory([two]), tmp_path / "out", "val")
+    write_voc(InMemory([one, two]), tmp_path / "out", "trainval")
+    names = sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir())
+    assert names == ["a.png", "val_000000_a.png"]
+
+
+def test_blanks_make_no_picture_another(tmp_path: Path) -> None:
+    """In one split and in two, and where one has the name that blanks give to others."""
+    one, two, three, four = in_files(
+        tmp_path / "given", "x/a 1.png", "y/a 1.png", "a_1.png", "z/a 1.png"
+    )
+    write_voc(InMemory([one, two]), tmp_path / "out", "train")
+    write_voc(InMemory([three, four]), tmp_path / "out", "val")
+    read = open_split(tmp_path / "out", "all")
+    heights = {read.picture(i).shape[1]: read.scene(i).things.boxes[0, 3] for i in range(4)}
+    assert heights == {40: 4, 41: 5, 42: 6, 43: 7}
+
+
+def test_no_picture_is_written_over_another(tmp_path: Path) -> None:
+    one, two = in_files(tmp_path / "given", "x/a.png", "y/a.png")
+    for _ in range(2):  # over itself
+        write_voc(InMemory([one]), tmp_path / "out", "all")
+    with pytest.raises(SightlineError, match=r"a\.png is there already, or its XML: name a new"):
+        write_voc(InMemory([two]), tmp_path / "out", "all")
+    moved = replace(one, things=boxes_scene(one.size, [0, 0, 5, 5]).things)
+    with pytest.raises(SightlineError, match=r"a\.png is there already, or its XML: name a new"):
+        write_voc(InMemory([moved]), tmp_path / "out", "all")
+    assert open_split(tmp_path / "out", "all").scene(0).things.boxes[0, 3] == 4
+
+
 def test_names_with_blanks(tmp_path: Path) -> None:
     """A list has one word a line."""
     write_voc(InMemory(in_files(tmp_path / "given", "my  cat 1.png")), tmp_path / "out", "val")

@@ -44,6 +44,7 @@ def read_categories(
         names=tuple(category["name"] for category in things.values()),
         ids=tuple(things),
         stuff=tuple(category["name"] for category in stuff.values()),
+        stuff_ids=tuple(stuff),
         keypoints=keypoints,
         mirrored=mirrored(keypoints),
         skeleton=skeleton,
@@ -125,16 +126,12 @@ def _swap(match: re.Match[str]) -> str:
     return other.capitalize() if word[0].isupper() else other
 
 
-def category_ids(classes: Classes) -> list[int]:
-    """Of the things, then of the stuff, which is numbered on from the highest."""
-    after = max(classes.ids, default=-1) + 1
-    return [*classes.ids, *range(after, after + len(classes.stuff))]
-
-
 def write_categories(classes: Classes, stuff: bool) -> list[Category]:
     """COCO's records: with the stuff and who is a thing, as panoptic files have it, or without."""
-    names = zip(category_ids(classes), [*classes.names, *classes.stuff], strict=True)
-    categories: list[Category] = [{"id": number, "name": name} for number, name in names]
+    numbers, names = [*classes.ids, *classes.stuff_ids], [*classes.names, *classes.stuff]
+    categories: list[Category] = [
+        {"id": number, "name": name} for number, name in zip(numbers, names, strict=True)
+    ]
     if classes.keypoints:
         skeleton = [[first + 1, second + 1] for first, second in classes.skeleton]
         for category in categories[: len(classes)]:

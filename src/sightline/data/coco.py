@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sightline.data.categories import category_ids, read_categories, write_categories
+from sightline.data.categories import read_categories, write_categories
 from sightline.data.companions import (
     ROLES,
     Maps,
@@ -34,7 +34,7 @@ from sightline.data.companions import (
 from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
-from sightline.data.pictures import picture_name, write_picture
+from sightline.data.pictures import free_name, own_name, write_picture
 from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
 from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
@@ -109,10 +109,12 @@ def read(
     """The wanted splits, with one list of classes: the categories of all their files.
 
     Raises:
-        SightlineError: whatever is wrong in a file, with its record.
+        SightlineError: whatever is wrong in a file, with its record, or none has an annotation.
     """
     documents = {split: _documents(found[split]) for split in wanted}
     pairs = [pair for of_split in documents.values() for pair in of_split.values()]
+    if not any(document["annotations"] for _, document in pairs):
+        raise SightlineError(f"{', '.join(str(file) for file, _ in pairs)} has no annotations")
     classes, labels = read_categories(dict(pairs))
     return {
         split: _pack(of_split, classes, labels, _pictures(path, found[split], split), packer)
@@ -140,7 +142,7 @@ def _check(document: Any, path: Path, keys: Sequence[str]) -> None:
         records = document.get(key) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise SightlineError(f'{path} has no list of "{key}": not a COCO annotation file')
-        if not records:
+        if not records and (key == "images" or (key == "categories" and document["annotations"])):
             raise SightlineError(f"{path} has no {key}")
 
 
@@ -330,8 +332,7 @@ def write_coco(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         image_id = index if scene.image_id is None else scene.image_id
-        name = picture_name(scene.path, f"{index:06d}", taken)
-        taken.add(Path(name).stem)
+        name = free_name(own_name(scene.path), f"{index:06d}", taken)
         write_picture(dataset, index, scene.path, pictures / name)
         height, width = scene.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
@@ -396,7 +397,7 @@ def _write_panoptic(panoptic: Panoptic, classes: Classes, file: Path) -> list[Re
     ids = panoptic.map.numpy()
     colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     Image.fromarray(colours).save(file)
-    ids_of = category_ids(classes)
+    ids_of = [*classes.ids, *classes.stuff_ids]
     return [
         {
             "id": segment.id,

@@ -21,8 +21,9 @@ ROLES = ("panoptic", "captions")
 
 
 def role_of(document: Record) -> str:
-    """What an annotation file is about, by its first annotation: things, panoptic, captions."""
-    first: Record = document["annotations"][0]
+    """What an annotation file is about, by its first annotation: things, panoptic, captions. One
+    without any is about things: its pictures have none."""
+    first: Record = next(iter(document["annotations"]), {})
     if "segments_info" in first:
         return "panoptic"
     return "captions" if "caption" in first else "things"

@@ -14,13 +14,13 @@ from torch import Tensor
 from sightline.data import runs
 from sightline.data.categories import mirrored
 from sightline.data.coco import write_coco
-from sightline.data.folder import open_splits
+from sightline.data.folder import open_splits, with_train
 from sightline.data.packed import Dataset, DataWarning, Packed
 from sightline.data.strings import Strings
 from sightline.data.voc_write import write_voc
 from sightline.data.yolo_write import SLACK, as_polygon, write_yolo
 from sightline.errors import SightlineError
-from sightline.files import filling
+from sightline.files import check_folder, filling
 from sightline.shapes import Float
 from sightline.types import Classes, Instances, Polygons, Rle, Scene
 
@@ -34,14 +34,16 @@ _WRITERS: dict[str, Callable[[Dataset, Path, str], Path]] = {
 # Each kind of thing, the formats that hold it, and what becomes of it elsewhere.
 _KINDS = {
     "a data set without train": ("coco voc", "written as train"),
+    "val or test alone": ("coco voc", "written without a train, which other tools want"),
     "classes without a thing": ("coco yolo", "left out"),
     "classes in an order of their own": ("coco yolo", "sorted by name"),
     "category ids": ("coco", "left out"),
     "image ids": ("coco", "left out"),
     "image ids that are words": ("", "left out"),
     "ignore regions": ("coco voc", "left out"),
+    "crowd regions": ("coco", "marked as difficult, which is one thing"),
     "truncated": ("voc", "left out"),
-    "difficult": ("coco voc", "left out"),
+    "difficult things that are not ignored": ("", "written as any other"),
     "areas other than the box's": ("coco", "left out"),
     "boxes thinner than a pixel": ("coco yolo", "widened to one"),
     "masks": ("coco yolo", "left out"),
@@ -65,8 +67,8 @@ def convert(source: str | Path, out: str | Path, to: str) -> dict[str, int]:
     ``to`` is "coco", "yolo" or "voc". Returns how many pictures each split of ``out`` has.
 
     Raises:
-        SightlineError: no such format, ``out`` is there and not empty, something in ``source``
-            cannot be read, or ``out`` cannot be written.
+        SightlineError: no such format, ``out`` is no place for it, something in ``source`` cannot
+            be read, nothing in it can be held, or ``out`` cannot be written.
 
     Warns:
         DataWarning: for each kind of thing that the format cannot hold, how many of them were lost
@@ -74,28 +76,46 @@ def convert(source: str | Path, out: str | Path, to: str) -> dict[str, int]:
     """
     if to not in _WRITERS:
         raise SightlineError(f"{to} is no format to write: {', '.join(_WRITERS)} are")
+    check_out(Path(out), Path(source))
+    found = open_splits(source)
+    splits = _arranged(found, to)
+    lost = _lost(splits, to)
+    lost["a data set without train"] = int("train" in splits.keys() - found.keys())
+    lost["val or test alone"] = int("train" not in splits)
+    if not any(_leaves_something(data, to) for data in splits.values()):
+        raise SightlineError(f"{source} has no label that {to} can hold: nothing would be left")
+    for kind in [*_KINDS, *(lost.keys() - _KINDS.keys())]:
+        holders, fate = _KINDS.get(kind, ("", "left out"))
+        if lost[kind] and to not in holders.split():
+            line = f"{to} cannot hold {kind}: {lost[kind]} {fate}"
+            warnings.warn(line, DataWarning, stacklevel=2)
     with filling(Path(out)) as beside:
-        found = open_splits(source)
-        splits = _arranged(found, to)
-        lost = _lost(splits, to)
-        lost["a data set without train"] = int("train" in splits.keys() - found.keys())
-        for kind in [*_KINDS, *(lost.keys() - _KINDS.keys())]:
-            holders, fate = _KINDS.get(kind, ("", "left out"))
-            if lost[kind] and to not in holders.split():
-                line = f"{to} cannot hold {kind}: {lost[kind]} {fate}"
-                warnings.warn(line, DataWarning, stacklevel=2)
-        for split, data in (_numbered(splits) if to == "coco" else splits).items():
+        for split, data in (numbered(splits) if to == "coco" else splits).items():
             _WRITERS[to](data, beside, split)
     return {split: len(data) for split, data in splits.items()}
 
 
+def check_out(out: Path, source: Path) -> None:
+    """Before the work whose result is to fill ``out``.
+
+    Raises:
+        SightlineError: it is there and not empty, or lies in the data set, which is never touched.
+    """
+    check_folder(out)
+    inside = source.parent if source.is_file() else source
+    if out.resolve().is_relative_to(inside.resolve()):
+        raise SightlineError(
+            f"{out} lies in the data set, which is not touched: name another place"
+        )
+
+
 def _arranged(splits: Splits, to: str) -> Splits:
-    """YOLO needs a train: what has no split, or trainval without either, becomes it. Only VOC's
-    lists share pictures without copying them: elsewhere trainval is left out where it is train and
-    val."""
-    if to == "yolo" and not {"train", "val"} & set(splits):
+    """YOLO needs a train: what trainval has and val has not, or what has no split, becomes it. Only
+    VOC's lists share pictures without copying them: elsewhere trainval is left out where it is
+    train and val."""
+    if to == "yolo" and "train" not in splits:
         as_train = dict.fromkeys(("all", "trainval"), "train")
-        splits = {as_train.get(name, name): data for name, data in splits.items()}
+        splits = {as_train.get(name, name): data for name, data in with_train(splits).items()}
     if to == "voc" or not {"train", "val", "trainval"} <= set(splits):
         return splits
     parts, both = [splits["train"], splits["val"]], splits["trainval"]
@@ -105,7 +125,7 @@ def _arranged(splits: Splits, to: str) -> Splits:
     return {name: data for name, data in splits.items() if name != "trainval"}
 
 
-def _numbered(splits: Splits) -> Splits:
+def numbered(splits: Splits) -> Splits:
     """With whole numbers as ids, as COCO's tools want them, where any are words."""
     if not any(isinstance(data.image_ids, Strings) for data in splits.values()):
         return splits
@@ -118,7 +138,8 @@ def _numbered(splits: Splits) -> Splits:
 
 
 def _lost(splits: Splits, to: str) -> Counter[str]:
-    """How many there are of each kind that this format, or another, cannot hold."""
+    """How many there are of each kind that this format, or another, cannot hold. Boxes that YOLO's
+    polygons go beyond take long to count: for YOLO alone."""
     classes = next(iter(splits.values())).classes
     lost, used = Counter(dict(_of_classes(classes))), set[int]()
     for data in splits.values():
@@ -128,10 +149,19 @@ def _lost(splits: Splits, to: str) -> Counter[str]:
             lost["ignore regions"] += int(scene.things.ignore.sum())
             if to == "yolo":
                 scene.things = scene.things[~scene.things.ignore]
+                lost["boxes smaller than their masks"] += _smaller(scene.things, scene.size)
             for kind, count in _of_scene(scene, classes):
                 lost[kind] += int(count)
     lost["classes without a thing"] = len(classes) - len(used)
     return lost
+
+
+def _leaves_something(data: Packed, to: str) -> bool:
+    """Beside the pictures."""
+    if to == "coco" and (data.panoptic is not None or data.captions is not None):
+        return True
+    left_out = data.ignore if to == "yolo" else torch.zeros_like(data.ignore)
+    return not all(bool(left_out[first:last].all()) for first, last in data.spans.tolist())
 
 
 def _of_classes(classes: Classes) -> Iterator[tuple[str, int]]:
@@ -150,6 +180,7 @@ def _of_scene(scene: Scene, classes: Classes) -> Iterator[tuple[str, int | Tenso
     yield "label maps", scene.semantic is not None
     yield "panoptic maps", scene.panoptic is not None
     yield "pictures with captions", bool(scene.captions)
+    yield "crowd regions", (things.ignore & ~things.difficult).sum()
     sides = things.boxes[:, 2:] - things.boxes[:, :2]
     yield "boxes thinner than a pixel", (sides <= 1).any(dim=1).sum()
     if things.area is not None:
@@ -165,16 +196,20 @@ def _of_scene(scene: Scene, classes: Classes) -> Iterator[tuple[str, int | Tenso
         yield "masks beside keypoints" if classes.keypoints else "masks", present
         if not classes.keypoints:
             yield "things without a mask beside masks", len(things) - present
-            yield "boxes smaller than their masks", _smaller(things, scene.size)
     for name, column in things.extra.items():
-        same = name == "difficult" and isinstance(column, Tensor) and column.equal(things.ignore)
-        yield name, 0 if same else sum(map(bool, column))
+        if name == "difficult" and isinstance(column, Tensor):
+            yield "difficult things that are not ignored", (column & ~things.ignore).sum()
+        else:
+            yield name, sum(map(bool, column))
 
 
 def _smaller(things: Instances, size: tuple[int, int]) -> int:
-    """Boxes that the polygons YOLO takes for them go beyond."""
+    """Boxes that the polygons YOLO takes for them go beyond; none beside keypoints, where it takes
+    the boxes."""
+    if not isinstance(things.masks, list) or things.keypoints is not None:
+        return 0
     count = 0
-    for mask, box in zip(things.masks or [], things.boxes, strict=True):
+    for mask, box in zip(things.masks, things.boxes, strict=True):
         if _beyond(_extent(mask, size), box) > SLACK:
             polygon = as_polygon(mask, box, size)
             count += polygon is not None and _beyond(_extent([polygon], size), box) > SLACK

@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 import torch
 
 from sightline.data.coco import write_coco
+from sightline.data.convert import check_out, numbered
 from sightline.data.examiner import Examiner, relative
 from sightline.data.flaws import KINDS, Flaw, Severity
-from sightline.data.folder import find_layout, without
+from sightline.data.folder import find_layout, named_splits, with_train
 from sightline.data.images import SUFFIXES
 from sightline.data.lookalikes import Look, look_at, nearly_same, same
 from sightline.data.packed import DataWarning, Packed
 from sightline.data.summary import Summary, summarise
 from sightline.errors import SightlineError
-from sightline.files import replacing
+from sightline.files import filling
 from sightline.types import UNLABELLED
 
 _KEPT_FIRST = ("test", "val")  # of a picture in two splits, the one to measure on stays
@@ -74,7 +75,7 @@ def doctor(path: str | Path, fix: str | Path | None = None) -> Examination:
     """
     path, out = Path(path), None if fix is None else Path(fix)
     if out is not None:
-        _check_out(out, path)
+        check_out(out, path)
     module, found = find_layout(path)
     layout = module.LOOKED_FOR.partition(" (")[0]
     flaws: list[Flaw] = []
@@ -84,6 +85,8 @@ def doctor(path: str | Path, fix: str | Path | None = None) -> Examination:
         if out is not None:
             raise
         return Examination(str(path), layout, [Flaw("unusable", "", "", "", str(error))], {})
+    if out is not None:
+        _check_holdable(path, splits)
     examined = _Examined(path, splits, flaws)
     examined.look()
     examined.read_maps()
@@ -102,7 +105,7 @@ def doctor(path: str | Path, fix: str | Path | None = None) -> Examination:
 
 def _read(module: Any, path: Path, found: dict[str, Any], flaws: list[Flaw]) -> dict[str, Packed]:
     """The splits that training and measuring would use."""
-    wanted = [split for split in found if split != "all"] or ["all"]
+    wanted = named_splits(found)
     if "train" in wanted and "trainval" in wanted:
         wanted.remove("trainval")
     with warnings.catch_warnings(record=True) as caught:
@@ -110,9 +113,15 @@ def _read(module: Any, path: Path, found: dict[str, Any], flaws: list[Flaw]) -> 
         splits: dict[str, Packed] = module.read(path, found, wanted, partial(Examiner, flaws, path))
     told = [str(warning.message) for warning in caught if warning.category is DataWarning]
     flaws.extend(Flaw("not-read", "", "", "", message) for message in told)
-    if {"trainval", "val"} <= set(splits):
-        splits["train"] = without(splits.pop("trainval"), splits["val"])
-    return splits
+    return with_train(splits)
+
+
+def _check_holdable(path: Path, splits: Mapping[str, Packed]) -> None:
+    """Before all pictures are looked at."""
+    if any(data.semantic is not None for data in splits.values()):
+        raise SightlineError(
+            f"{path} has label maps, which COCO's format cannot hold: mend them by hand"
+        )
 
 
 @dataclass
@@ -176,10 +185,11 @@ class _Examined:
                 self.mapped.add((split, index))
 
     def unlabelled(self, split: str) -> list[int]:
-        """The pictures of a split without things and without a map that says something."""
-        spans = self.splits[split].spans
+        """The pictures of a split without things, captions, and a map that says something."""
+        spans, captions = self.splits[split].spans, self.splits[split].captions
         without = (spans[:, 0] == spans[:, 1]).nonzero().flatten().tolist()
-        return [index for index in without if (split, index) not in self.mapped]
+        said = {index for index in without if captions is not None and captions.of(index)}
+        return [i for i in without if i not in said and (split, i) not in self.mapped]
 
     def _compare(self, whole: Sequence[tuple[str, int, Path]]) -> None:
         rank = {split: place for place, split in enumerate(_KEPT_FIRST)}
@@ -303,42 +313,31 @@ def _alike(numbers: Mapping[str, int]) -> dict[str, str]:
     return alike
 
 
-def _check_out(out: Path, path: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SightlineError(f"{out} is not an empty folder: name a new one for the copy")
-    inside = path.parent if path.is_file() else path
-    if out.resolve().is_relative_to(inside.resolve()):
-        raise SightlineError(
-            f"{out} lies in the data set, which is not touched: name another place"
-        )
-
-
 def _write(examined: _Examined, alike: Mapping[str, str], out: Path) -> None:
     """The mended copy, and last of all what was changed."""
-    if any(data.semantic is not None for data in examined.splits.values()):
-        raise SightlineError(
-            f"{examined.path} has label maps, which COCO's format cannot hold: mend them by hand"
-        )
     copies = {split: _mended(examined, split, alike) for split in examined.splits}
-    labelled = {split for split, c in copies.items() if (c.spans[:, 1] > c.spans[:, 0]).any()}
+    labelled = {split: copy for split, copy in copies.items() if _says_something(copy)}
     if not labelled:
         raise SightlineError(f"{examined.path}: no label is left to copy to {out}")
-    for split in copies.keys() - labelled:
+    for split in copies.keys() - labelled.keys():
         told = f"{out} is without {split}: no label of it is left"
         warnings.warn(told, DataWarning, stacklevel=2)
-    try:
-        for split, copy in copies.items():
-            if split in labelled:
-                write_coco(copy, out, split)
-    except OSError as error:
-        raise SightlineError(f"cannot write to {out}: {error.strerror}") from error
     changed = [flaw for flaw in examined.flaws if flaw.mended]
     document = {
         "counts": Counter(flaw.kind for flaw in changed),
         "changes": [flaw.to_json() for flaw in changed],
     }
-    with replacing(out / "changes.json") as beside:
-        beside.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    with filling(out) as beside:
+        for split, copy in numbered(labelled).items():
+            write_coco(copy, beside, split)
+        changes = json.dumps(document, indent=1)
+        (beside / "changes.json").write_text(changes, encoding="utf-8")
+
+
+def _says_something(data: Packed) -> bool:
+    """About at least one of its pictures: a thing, a map or a sentence."""
+    others = [each.spans for each in (data.panoptic, data.captions) if each is not None]
+    return any(bool((spans[:, 1] > spans[:, 0]).any()) for spans in (data.spans, *others))
 
 
 def _mended(examined: _Examined, split: str, alike: Mapping[str, str]) -> Packed:
@@ -356,6 +355,13 @@ def _joined(data: Packed, alike: Mapping[str, str]) -> Packed:
     classes = data.classes
     kept = [label for label, name in enumerate(classes.names) if name not in alike]
     names = [classes.names[label] for label in kept]
-    to = torch.tensor([names.index(alike.get(name, name)) for name in classes.names])
+    places = [names.index(alike.get(name, name)) for name in classes.names]
+    to = torch.tensor(places, dtype=torch.int64)
     joined = replace(classes, names=tuple(names), ids=tuple(classes.ids[label] for label in kept))
-    return replace(data, classes=joined, labels=to[data.labels])
+    panoptic = data.panoptic
+    if panoptic is not None:  # whose labels go on with the stuff
+        of_all = torch.cat([to, len(names) + torch.arange(len(classes.stuff))])
+        segments = panoptic.segments.clone()
+        segments[:, 1] = of_all[segments[:, 1]]
+        panoptic = replace(panoptic, segments=segments)
+    return replace(data, classes=joined, labels=to[data.labels], panoptic=panoptic)

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
         both = module.read(Path(path), found, ["train", "val"])
         return Splits(both["train"], both["val"])
     if {"trainval", "val"} <= set(found):
-        both = module.read(Path(path), found, ["trainval", "val"])
-        return Splits(without(both["trainval"], both["val"]), both["val"])
+        both = with_train(module.read(Path(path), found, ["trainval", "val"]))
+        return Splits(both["train"], both["val"])
     names = ("train", "trainval", "all") if set(found) == {"all"} else ("train", "trainval")
     whole = next((split for split in names if split in found), None)
     if whole is None:
@@ -38,13 +39,18 @@ def open_dataset(path: str | Path, val: float = 0.2, seed: int = 0) -> Splits:
     return _divide(module.read(Path(path), found, [whole])[whole], val, seed)
 
 
-def without(whole: Packed, part: Packed) -> Packed:
-    """The pictures of the one that are not among those of the other."""
-    taken = {part.path(index) for index in range(len(part))}
+def with_train(splits: dict[str, Packed]) -> dict[str, Packed]:
+    """Where there are trainval and val, and train is not, with what trainval has and val has not as
+    train in the place of trainval."""
+    if "train" in splits or not {"trainval", "val"} <= set(splits):
+        return splits
+    whole, val = splits["trainval"], splits["val"]
+    taken = {val.path(index) for index in range(len(val))}
     rest = [index for index in range(len(whole)) if whole.path(index) not in taken]
     if not rest:
         raise SightlineError("trainval has nothing to train on: all of it is in val")
-    return whole.take(rest)
+    others = {name: data for name, data in splits.items() if name != "trainval"}
+    return {"train": whole.take(rest)} | others
 
 
 def named_split(path: str | Path) -> str:
@@ -73,27 +79,36 @@ def open_split(path: str | Path, split: str, val: float = 0.2, seed: int = 0) ->
 
 
 def open_splits(path: str | Path) -> dict[str, Packed]:
-    """Every split, by its name, as it stands in the folder: "all" is one only where it is alone.
+    """Every split, by its name, as it stands in the folder.
 
     Raises:
         SightlineError: as ``open_dataset``.
 
     Warns:
-        DataWarning: there are pictures in no split.
+        DataWarning: there are annotation files in no split.
     """
     path = Path(path)
     module, found = find_layout(path)
-    splits: dict[str, Packed] = module.read(path, found, list(found))
-    if len(splits) == 1:
-        return splits
-    every = splits.pop("all", None)
-    if every is not None:
-        taken = {data.path(index) for data in splits.values() for index in range(len(data))}
-        left = sum(every.path(index) not in taken for index in range(len(every)))
+    names = named_splits(found)
+    if "all" in found and names != ["all"]:
+        taken = {file for name in names for file in _files(found[name])}
+        left = [file.name for file in _files(found["all"]) if file not in taken]
         if left:
-            told = f"{path}: {left} pictures are in no split and left out"
+            some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+            told = f"{path}: {len(left)} annotation files are in no split and left out: {some}"
             warnings.warn(told, DataWarning, stacklevel=2)
+    splits: dict[str, Packed] = module.read(path, found, names)
     return splits
+
+
+def named_splits(found: Mapping[str, Any]) -> list[str]:
+    """Those of a folder; "all" is one only where it is alone."""
+    return [name for name in found if name != "all"] or ["all"]
+
+
+def _files(found: Any) -> list[Path]:
+    """The annotation files of a split; some formats give more beside each."""
+    return [entry if isinstance(entry, Path) else entry[0] for entry in found]
 
 
 def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:

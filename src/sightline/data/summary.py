@@ -17,7 +17,7 @@ _SHARES = {"under 5 %": 0.0, "5 to 10 %": 0.05, "10 to 20 %": 0.1, "20 to 40 %":
 
 class Summary(NamedTuple):
     pictures: int
-    unlabelled: int  # pictures without things or a map
+    unlabelled: int  # pictures without things, a map or captions
     things: int
     ignored: int  # crowds, difficult ones
     classes: dict[str, int]  # things of each

@@ -8,14 +8,14 @@ one, half a pixel to each side even at the edge of the picture, since ``xmax`` m
 
 import filecmp
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import torch
 
 from sightline.data.packed import Dataset
-from sightline.data.pictures import picture_name, write_picture
+from sightline.data.pictures import free_name, own_name, write_picture
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.types import Classes, Scene
@@ -32,11 +32,12 @@ def write_voc(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     returned. For the split "all" there is no such list, and the folder is returned.
 
     Picture files are copied (blanks in their names become "_"); pictures without a file are saved
-    as PNG. A picture that a list of another split has already is written once. The list is written
-    last. Ignore regions are marked as difficult.
+    as PNG. A picture that a list of another split has already, with the same things, is written
+    once. The list is written last. Ignore regions are marked as difficult.
 
     Raises:
-        SightlineError: a class has a name that XML cannot hold.
+        SightlineError: a class has a name that XML cannot hold, or another picture lies in the
+            place of one.
     """
     out = Path(out)
     for name in dataset.classes.names:
@@ -46,18 +47,20 @@ def write_voc(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     list_file = out / "ImageSets" / "Main" / f"{split}.txt"
     for folder in (pictures, annotations, list_file.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    elsewhere = _listed(list_file)
+    elsewhere = _elsewhere(list_file, pictures)
+    taken = {picture.stem.lower() for same in elsewhere.values() for picture in same}
     stems: list[str] = []
     for index in range(len(dataset)):
         scene = dataset.scene(index)
-        name = Path(scene.path).name
-        if Path(name).stem not in elsewhere or not _same(scene.path, pictures / name):
-            name = picture_name(scene.path, f"{split}_{index:06d}", elsewhere.union(stems))
-            name = "_".join(name.split())
-            write_picture(dataset, index, scene.path, pictures / name)
-        stems.append(Path(name).stem)
-        xml = tostring(_annotation(scene, dataset.classes, name), encoding="utf-8")
-        (annotations / f"{stems[-1]}.xml").write_bytes(xml + b"\n")
+        own = re.sub(r"\s+", "_", own_name(scene.path))
+        picture = _shared(scene, dataset.classes, own, elsewhere, annotations)
+        if picture is None:
+            picture = pictures / free_name(own, f"{split}_{index:06d}", taken)
+            xml = _xml(scene, dataset.classes, picture.name)
+            _check_place(scene.path, picture, xml, annotations)
+            write_picture(dataset, index, scene.path, picture)
+            _xml_file(annotations, picture).write_bytes(xml)
+        stems.append(picture.stem)
     if split == "all":
         return out
     with replacing(list_file) as beside:
@@ -65,14 +68,54 @@ def write_voc(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     return list_file
 
 
-def _listed(list_file: Path) -> set[str]:
-    """The pictures of the other splits."""
+def _elsewhere(list_file: Path, pictures: Path) -> dict[int, list[Path]]:
+    """The pictures of the other splits, by the size of their files."""
     others = [file for file in list_file.parent.glob("*.txt") if file != list_file]
-    return {stem for file in others for stem in file.read_text(encoding="utf-8").split()}
+    stems = {stem for file in others for stem in file.read_text(encoding="utf-8").split()}
+    by_size: dict[int, list[Path]] = {}
+    for picture in sorted(pictures.iterdir()):
+        if picture.stem in stems:
+            by_size.setdefault(picture.stat().st_size, []).append(picture)
+    return by_size
+
+
+def _shared(
+    scene: Scene,
+    classes: Classes,
+    own: str,
+    elsewhere: Mapping[int, Sequence[Path]],
+    annotations: Path,
+) -> Path | None:
+    """The same picture of another split, with the same things. It may have got a name before its
+    own one."""
+    if not own:
+        return None
+    for picture in elsewhere.get(Path(scene.path).stat().st_size, ()):
+        if picture.name.endswith(own) and _same(scene.path, picture):
+            xml_file = _xml_file(annotations, picture)
+            if xml_file.read_bytes() == _xml(scene, classes, picture.name):
+                return picture
+    return None
+
+
+def _check_place(path: str, picture: Path, xml: bytes, annotations: Path) -> None:
+    """A split may be written again over itself, but no picture over another."""
+    xml_file = _xml_file(annotations, picture)
+    other = picture.exists() and own_name(path) and not _same(path, picture)
+    if other or (xml_file.exists() and xml_file.read_bytes() != xml):
+        raise SightlineError(f"{picture} is there already, or its XML: name a new folder")
 
 
 def _same(path: str, there: Path) -> bool:
-    return Path(path).is_file() and there.is_file() and filecmp.cmp(path, there, shallow=False)
+    return filecmp.cmp(path, there, shallow=False)
+
+
+def _xml_file(annotations: Path, picture: Path) -> Path:
+    return annotations / f"{picture.stem}.xml"
+
+
+def _xml(scene: Scene, classes: Classes, name: str) -> bytes:
+    return tostring(_annotation(scene, classes, name), encoding="utf-8") + b"\n"
 
 
 def _annotation(scene: Scene, classes: Classes, name: str) -> Element:

@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.data.find import split_of
 from sightline.data.images import image_size
 from sightline.data.packed import Dataset
-from sightline.data.pictures import picture_name, write_picture
+from sightline.data.pictures import free_name, own_name, write_picture
 from sightline.data.yolo_yaml import read_yaml
 from sightline.errors import SightlineError
 from sightline.files import replacing
@@ -54,8 +54,7 @@ def write_yolo(dataset: Dataset, out: str | Path, split: str = "train") -> Path:
     for index in range(len(dataset)):
         scene = dataset.scene(index)
         _check_size(scene)
-        name = picture_name(scene.path, f"{index:06d}", taken)
-        taken.add(Path(name).stem)
+        name = free_name(own_name(scene.path), f"{index:06d}", taken)
         write_picture(dataset, index, scene.path, pictures / name)
         lines = "".join(f"{line}\n" for line in _lines(scene, dataset.classes))
         (labels / f"{Path(name).stem}.txt").write_text(lines, encoding="utf-8")

@@ -122,10 +122,12 @@ def card_from_json(fields: dict[str, Any]) -> Card:
     card = Card(fields["model"], fields["options"], Classes(**classes), tuple(fields["history"]))
     known = card.classes
     words = (card.model, *known.names, *known.stuff, *known.keypoints, *card.options)
-    numbers = (*known.ids, *known.mirrored, *(end for pair in known.skeleton for end in pair))
+    ends = (end for pair in known.skeleton for end in pair)
+    numbers = (*known.ids, *known.stuff_ids, *known.mirrored, *ends)
     if not all(isinstance(word, str) for word in words):
         raise ValueError("a name that is no text")
-    if not all(type(number) is int for number in numbers) or len(known.ids) != len(known):
+    counted = len(known.ids) == len(known) and len(known.stuff_ids) == len(known.stuff)
+    if not counted or not all(type(number) is int for number in numbers):
         raise ValueError("its classes have no proper ids")
     marked = range(len(known.keypoints))
     if sorted(known.mirrored) not in ([], [*marked]) or any(
