@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, head, of_kind, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, turned
@@ -30,7 +30,6 @@ LOOKED_FOR = "CVAT XML (annotations.xml)"
 _THINGS = ("box", "polygon", "ellipse", "mask")
 _NO_THINGS = ("polyline", "points", "skeleton", "cuboid")
 _OTHER_LABELS = ("tag", *_NO_THINGS)
-_TRIED = 8  # XML files of a folder that are looked into before it is passed over
 _IGNORED = ("is_crowd", "iscrowd", "crowd", "difficult", "ignore")
 
 
@@ -40,7 +39,7 @@ Listed = list[tuple[Path, str | None]]  # files, each with the subset that is me
 def find(path: Path) -> dict[str, Listed]:
     """The files of each split and of "all": by the subsets inside them, or by their folders."""
     found: dict[str, Listed] = {}
-    for file in filter(_looks_right, _candidates(path)):
+    for file in _files(path):
         found.setdefault("all", []).append((file, None))
         around = None if path.is_file() else split_of("/".join(file.relative_to(path).parts))
         if around:
@@ -50,11 +49,11 @@ def find(path: Path) -> dict[str, Listed]:
     return found
 
 
-def _candidates(path: Path) -> list[Path]:
+def _files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path] if path.suffix.lower() == ".xml" else []
+        return [path] if path.suffix.lower() == ".xml" and _looks_right(path) else []
     folders = [path, *subfolders(path)]
-    return [file for folder in folders for file in sorted(folder.glob("*.xml"))[:_TRIED]]
+    return [file for folder in folders for file in of_kind(folder, "*.xml", _looks_right)]
 
 
 def _looks_right(file: Path) -> bool:
@@ -144,13 +143,11 @@ def _pack(
 def _picture(
     packer: Packer, image: Element, labels: dict[str, int], pictures: Pictures, file: Path
 ) -> None:
-    name = image.get("name") or ""
     where = f"{file}: image {image.get('id')}"
-    own = [folder / image.get("subset", "") / name for folder in pictures.folders]
-    picture = next((file for file in own if file.is_file()), None) or pictures.find(name)
-    if picture is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {name or '(no name)'} (looked in {folders})")
+    name, subset = image.get("name"), image.get("subset")
+    if not name:
+        raise SightlineError(f"{where} has no name")
+    picture = pictures.need(where, *([f"{subset}/{name}"] if subset else []), name)
     height, width = (
         _number(image, s, where) if image.get(s) else None for s in ("height", "width")
     )

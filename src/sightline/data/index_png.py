@@ -22,7 +22,15 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from sightline.data import runs
-from sightline.data.find import Pictures, picture_folders, read_lines, split_of, subfolders
+from sightline.data.find import (
+    MAP_WORDS,
+    Pictures,
+    contents,
+    picture_folders,
+    read_lines,
+    split_of,
+    subfolders,
+)
 from sightline.data.images import DAMAGED, TOO_LARGE, image_size
 from sightline.data.maps import read_numbers, read_sized
 from sightline.data.packed import MakePacker, Packed, Packer
@@ -31,9 +39,7 @@ from sightline.types import UNLABELLED, Classes
 
 LOOKED_FOR = "index PNGs (images and masks or labels, train and trainannot)"
 _SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif"}
-_MAPS = re.compile(
-    r"(masks?|labels?|annot|annotations?|segmentationclass|gt|groundtruth)$", re.IGNORECASE
-)
+_MAPS = re.compile(f"({'|'.join((*MAP_WORDS, 'mask', 'label', 'annotation'))})$", re.IGNORECASE)
 _LEGENDS = ("classes.txt", "labels.txt", "label_colors.txt")
 _NONE = {"void", "unlabelled", "unlabeled", "ignore", "ignored"}
 
@@ -51,7 +57,7 @@ def find(path: Path) -> dict[str, list[Path]]:
         return {}
     found: dict[str, list[Path]] = {}
     for folder in _map_folders(path):
-        maps = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+        maps = [file for file in contents(folder) if file.suffix.lower() in _SUFFIXES]
         pictures = Pictures(_picture_folders(path, folder))
         if maps and pictures.find(maps[0].stem) is not None:
             found.setdefault(_split(path, folder) or "all", []).extend(maps)
@@ -112,10 +118,7 @@ def _pack(path: Path, maps: Sequence[Path], legend: Legend | None, make: MakePac
     }
     for file in maps:
         with packer.record():
-            picture = pictures[file.parent].find(file.stem)
-            if picture is None:
-                folders = ", ".join(map(str, pictures[file.parent].folders[:4]))
-                raise SightlineError(f"{file}: no picture {file.stem}.* (looked in {folders})")
+            picture = pictures[file.parent].need(str(file), file.stem)
             size = image_size(picture)
             packer.picture(picture.relative_to(path), size)
             if legend is None:
@@ -147,18 +150,17 @@ def _read_legend(path: Path, maps: Sequence[Path]) -> Legend:
     if file is None:
         return _legend_of_values(path, maps)
     names: dict[int, str] = {}
-    for number, line in enumerate(read_lines(file)):
-        if line.strip():
-            value, name = _entry(line, number, f"{file}, line {number + 1}")
-            if value in names:
-                raise SightlineError(f"{file}, line {number + 1}: a second name for {value}")
-            names[value] = name
+    for number, line in read_lines(file):
+        value, name = _entry(line, number - 1, f"{file}, line {number}")
+        if value in names:
+            raise SightlineError(f"{file}, line {number}: a second name for {value}")
+        names[value] = name
     return _legend(names, str(file))
 
 
 def _entry(line: str, number: int, where: str) -> tuple[int, str]:
     """Value and name: "road", "3 road", or a colour, "128 64 128 road"."""
-    numbers, name = re.fullmatch(r"((?:\d+[\s,:]+)*)(.*)", line.strip()).groups()  # type: ignore[union-attr]
+    numbers, name = re.fullmatch(r"((?:\d+[\s,:]+)*)(.*)", line).groups()  # type: ignore[union-attr]
     values = [int(word) for word in re.findall(r"\d+", numbers)]
     if len(values) not in (0, 1, 3) or not name:
         raise SightlineError(f"{where}: neither a name, nor a number or a colour and a name")

@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 
 from sightline.data import runs
 from sightline.data.categories import mirrored
-from sightline.data.find import Pictures, head, picture_folders, read_lines, split_of, subfolders
+from sightline.data.find import (
+    Pictures,
+    by_name,
+    head,
+    is_file,
+    of_kind,
+    picture_folders,
+    read_lines,
+    subfolders,
+)
 from sightline.data.images import image_size
 from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.data.parts import polygon
@@ -27,7 +36,6 @@ from sightline.types import UNLABELLED, Classes, Segment
 
 Record = dict[str, Any]
 LOOKED_FOR = "JSON lines of Detectron2 (*.jsonl)"
-_TRIED = 8  # files of a folder that are looked into before it is passed over
 _LAYERS = ("annotations", "sem_seg_file_name", "pan_seg_file_name")
 
 
@@ -43,15 +51,9 @@ def find(path: Path) -> dict[str, list[Path]]:
     if path.is_file():
         right = path.suffix in (".json", ".jsonl") and _looks_right(path)
         return {"all": [path]} if right else {}
-    found: dict[str, list[Path]] = {}
-    for folder in [path, *subfolders(path)]:
-        for ending in ("*.jsonl", "*.json"):
-            for file in filter(_looks_right, sorted(folder.glob(ending))[:_TRIED]):
-                found.setdefault("all", []).append(file)
-                split = split_of("/".join(file.relative_to(path).parts))
-                if split:
-                    found.setdefault(split, []).append(file)
-    return found
+    folders, endings = [path, *subfolders(path)], ("*.jsonl", "*.json")
+    files = (of_kind(folder, ending, _looks_right) for folder in folders for ending in endings)
+    return by_name(path, [file for of_folder in files for file in of_folder])
 
 
 def _looks_right(file: Path) -> bool:
@@ -87,13 +89,10 @@ def read(
 
 def _records(file: Path) -> Iterator[Numbered]:
     lines = read_lines(file)
-    if next((line for line in lines if line.strip()), "").lstrip().startswith("["):
+    if lines and lines[0][1].startswith("["):
         found = [(f"{file}: record {n}", r) for n, r in enumerate(load_json(file), start=1)]
     else:
-        numbered = enumerate(lines, start=1)
-        found = [
-            (f"{file}, line {n}", _parse(line, file, n)) for n, line in numbered if line.strip()
-        ]
+        found = [(f"{file}, line {n}", _parse(line, file, n)) for n, line in lines]
     for where, record in found:
         if not isinstance(record, dict):
             raise SightlineError(f"{where} is no record of a picture: {record!s:.40}")
@@ -118,7 +117,7 @@ def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
     told = _metadata(folders)
     texts = (folder / name for folder in folders for name in ("classes.txt", "thing_classes.txt"))
     lines = next((read_lines(file) for file in texts if file.is_file()), [])
-    names = told["thing_classes"] or [line.strip() for line in lines if line.strip()]
+    names = told["thing_classes"] or [line for _, line in lines]
     things = [thing for numbered in records for thing in numbered.record.get("annotations", [])]
     used = {
         thing.get("category_id") for thing in things if isinstance(thing.get("category_id"), int)
@@ -183,11 +182,7 @@ def _picture(record: Record, file: Path, pictures: Pictures, where: str) -> Path
     """Where it says, from the file on; else of that name in the data set."""
     told = field(record, "file_name", str, where)
     exact = file.parent / told
-    found = exact if exact.is_file() else pictures.find(told)
-    if found is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {told} (looked in {folders})")
-    return found
+    return exact if is_file(exact) else pictures.need(where, told)
 
 
 def _under(root: Path, file: Path) -> Path:
@@ -261,7 +256,7 @@ def _maps(packer: Packer, record: Record, file: Path, classes: Classes, where: s
 def _map_file(record: Record, key: str, file: Path, where: str) -> Path:
     """From the file on, as it is told."""
     path = file.parent / field(record, key, str, where)
-    if not path.is_file():
+    if not is_file(path):
         raise SightlineError(f"{where} has a {key} that is not there: {path}")
     return path
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.data.find import Pictures, by_folder, head, pictures_of, subfolders
+from sightline.data.find import Pictures, by_folder, head, of_kind, pictures_of, subfolders
 from sightline.data.images import DAMAGED, TOO_LARGE, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
@@ -29,7 +29,6 @@ from sightline.types import Classes
 
 Record = dict[str, Any]
 LOOKED_FOR = "LabelMe JSON (one beside each picture)"
-_TRIED = 8  # JSON files of a folder that are looked into before it is passed over
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _NO_THINGS = ("line", "linestrip", "point", "points")
 
@@ -39,12 +38,9 @@ def find(path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         return {}
     opened = subfolders(path)
-    files: list[Path] = []
-    for folder in [path, *opened, *(inner for outer in opened for inner in subfolders(outer))]:
-        inside = sorted(folder.glob("*.json"))
-        if any(map(_looks_right, inside[:_TRIED])):
-            files += filter(_looks_right, inside)
-    return by_folder(path, files)
+    folders = [path, *opened, *(inner for outer in opened for inner in subfolders(outer))]
+    files = (of_kind(folder, "*.json", _looks_right) for folder in folders)
+    return by_folder(path, [file for of_folder in files for file in of_folder])
 
 
 def _looks_right(file: Path) -> bool:
@@ -108,11 +104,7 @@ def _picture(document: Record, file: Path, pictures: Pictures) -> Path:
     """Beside the file as it says, or named like the file: what it says is often out of date."""
     told = str(document.get("imagePath") or file.stem)
     same = Path(re.split(r"[\\/]", told)[-1]).stem.lower() == file.stem.lower()
-    found = pictures.find(told, file.stem) if same else pictures.find(file.stem, told)
-    if found is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{file}: no picture {told} or {file.stem}.* (looked in {folders})")
-    return found
+    return pictures.need(str(file), *((told, file.stem) if same else (file.stem, told)))
 
 
 def _groups(shapes: Sequence[Record]) -> list[list[tuple[int, Record]]]:

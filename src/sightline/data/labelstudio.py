@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, by_name, head, of_kind, picture_folders, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, polygon, turned
@@ -27,7 +27,6 @@ from sightline.types import Classes
 
 Record = dict[str, Any]
 LOOKED_FOR = "Label Studio JSON (its export)"
-_TRIED = 8  # JSON files of a folder that are looked into before it is passed over
 _LARGEST_BRUSH = 1 << 30  # bytes
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "labels")
 
@@ -36,14 +35,8 @@ def find(path: Path) -> dict[str, list[Path]]:
     """The files of each split, by file or folder name, and of "all"."""
     if path.is_file():
         return {"all": [path]} if path.suffix == ".json" and _looks_right(path) else {}
-    found: dict[str, list[Path]] = {}
-    for folder in [path, *subfolders(path)]:
-        for file in filter(_looks_right, sorted(folder.glob("*.json"))[:_TRIED]):
-            found.setdefault("all", []).append(file)
-            split = split_of("/".join(file.relative_to(path).parts))
-            if split:
-                found.setdefault(split, []).append(file)
-    return found
+    folders = [path, *subfolders(path)]
+    return by_name(path, [f for folder in folders for f in of_kind(folder, "*.json", _looks_right)])
 
 
 def _looks_right(file: Path) -> bool:
@@ -128,11 +121,7 @@ def _pack(
 def _task(
     packer: Packer, task: Record, labels: dict[str, int], pictures: Pictures, where: str
 ) -> None:
-    told = list(_file_names(task, where))
-    picture = pictures.find(*told)
-    if picture is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {told[0]} (looked in {folders})")
+    picture = pictures.need(where, *_file_names(task, where))
     said = _regions(task) or []
     if not all(isinstance(region, dict) for region in said):
         raise SightlineError(f"{where} has a region that is no record")
@@ -161,7 +150,8 @@ def _image_id(task: Record) -> int | str | None:
 
 def _file_names(task: Record, where: str) -> Iterator[str]:
     """The names that the address of a picture stands for. An upload has eight digits before its
-    name, and its picture may have them or not; local files are asked for as "?d=folder/name"."""
+    name, and its picture may have them or not, in any folder; local files are asked for as
+    "?d=folder/name"."""
     data = field(task, "data", dict, where)
     addresses = [text for text in data.values() if isinstance(text, str)]
     pictures = [text for text in addresses if Path(_path(text)).suffix.lower() in SUFFIXES]
@@ -170,7 +160,8 @@ def _file_names(task: Record, where: str) -> Iterator[str]:
         raise SightlineError(f'{where} has no picture in its "data"')
     name = _path(address)
     yield name
-    yield re.sub(r"^[0-9a-f]{8}-", "", name.rsplit("/", 1)[-1])
+    if upload := re.search(r"(?:^|/)([0-9a-f]{8}-([^/]+))$", name):
+        yield from upload.groups()
 
 
 def _path(address: str) -> str:

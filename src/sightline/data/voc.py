@@ -20,7 +20,7 @@ from xml.etree.ElementTree import Element
 from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, RecordError, load_xml
+from sightline.data.records import LARGEST, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -74,7 +74,7 @@ def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
 
 def _entries(file: Path) -> list[str]:
     """The first word of each line."""
-    return [line.split()[0] for line in read_lines(file) if line.strip()]
+    return [line.split()[0] for _, line in read_lines(file)]
 
 
 def _names_last(entry: str) -> str:
@@ -179,12 +179,7 @@ def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
     """Named like the XML, or, failing that, as the XML says: <filename> is often out of date."""
     told = tree.findtext("filename") or xml.stem
     same = Path(told).stem.lower() == xml.stem.lower()
-    file = pictures.find(told, xml.stem) if same else pictures.find(xml.stem, told)
-    if file is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        where = f"no picture {told} or {xml.stem}.* (looked in {folders})"
-        raise RecordError("missing-picture", f"{xml}: {where}")
-    return file
+    return pictures.need(str(xml), *((told, xml.stem) if same else (xml.stem, told)))
 
 
 def _name(thing: Element, xml: Path) -> str:

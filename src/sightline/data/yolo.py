@@ -18,13 +18,12 @@ from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.data.find import split_of, subfolders
+from sightline.data.find import contents, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import MakePacker, Packed, Packer
 from sightline.data.yolo_yaml import (
     looks_right,
     read_classes,
-    read_lines,
     read_names,
     read_splits,
     read_yaml,
@@ -56,7 +55,7 @@ def find(path: Path) -> dict[str, Found]:
     if path.is_file():
         fits = path.suffix.lower() in YAML and looks_right(path)
         return _by_yaml(path) if fits else {}
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in YAML]
+    files = [file for file in contents(path) if file.suffix.lower() in YAML]
     files = [file for file in files if file.is_file() and looks_right(file)]
     files = [file for file in files if file.stem == "data"] or files
     if len(files) > 1:
