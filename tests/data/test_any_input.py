@@ -40,6 +40,7 @@ def read_or_named(read: Callable[[Path], Any], path: Path) -> Any:
         except SightlineError as error:
             told = str(error)
     assert str(path) in told
+    assert "\n" not in told
     return None
 
 

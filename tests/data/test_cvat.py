@@ -139,9 +139,11 @@ def test_what_is_no_thing_is_counted(tmp_path: Path) -> None:
 
 
 def test_attributes_that_mean_ignore(tmp_path: Path) -> None:
-    said = [("difficult", "true"), ("is_crowd", "false"), ("colour", "true")]
+    said = [("Difficult", "true"), ("is_crowd", "1"), ("ignore", "false"), ("colour", "true")]
     boxes = [box(inside=f'<attribute name="{n}">{v}</attribute>') for n, v in said]
-    assert opened(tmp_path, *boxes).scene(0).things.ignore.tolist() == [True, False, False]
+    things = opened(tmp_path, *boxes).scene(0).things
+    assert things.ignore.tolist() == [True, True, False, False]
+    assert things.difficult.tolist() == [True, False, False, False]  # a crowd is many
 
 
 def test_labels_that_are_of_no_thing(tmp_path: Path) -> None:

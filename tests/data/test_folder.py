@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.find import Pictures, split_of
+from sightline.data.find import split_of
 from sightline.data.folder import open_dataset, open_split
 from sightline.data.packed import Dataset
 from sightline.errors import SightlineError
@@ -213,28 +213,6 @@ def test_no_folder_and_no_known_layout(tmp_path: Path) -> None:
             SightlineError, match=r"no known layout; looked for .*COCO JSON .*VOC XML"
         ):
             open_dataset(path)
-
-
-def test_pictures_by_the_names_annotations_give(tmp_path: Path) -> None:
-    for name in ("one/A.JPG", "one/b.c.png", "two/A.jpg", "two/deep/d.png"):
-        write_picture(tmp_path / name)
-    pictures = Pictures([tmp_path / "one", tmp_path / "two", tmp_path / "one"])
-    found = {
-        "A.jpg": "one/A.JPG",
-        "a.png": "one/A.JPG",
-        "A": "one/A.JPG",
-        "b.c": "one/b.c.png",
-        "deep/d.png": "two/deep/d.png",
-        "../one/A.JPG": "one/A.JPG",
-        "C:\\photos\\B.C.PNG": "one/b.c.png",
-        "/elsewhere/A.jpg": "one/A.JPG",
-    }
-    assert {name: pictures.find(name) for name in found} == {
-        name: tmp_path / path for name, path in found.items()
-    }
-    for name in ("b", "b.d", "d.png", "", "..", "/"):
-        assert pictures.find(name) is None
-    assert pictures.find("none.jpg", "A.jpg") == tmp_path / "one" / "A.JPG"
 
 
 def test_all_real_folders_open(real_data: Path) -> None:

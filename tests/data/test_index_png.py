@@ -196,3 +196,25 @@ def test_real_roads_membranes_and_nuclei(real_data: Path) -> None:
     listed = np.unique(numbers[numbers > 0])
     maps = rasterise(scene.things.masks, scene.size).numpy()
     assert ((maps * listed[:, None, None]).sum(0) == numbers).all()
+
+
+def test_cvats_segmentation_masks(tmp_path: Path) -> None:
+    """Colours by a map of labels, splits by lists."""
+    for name, colour in (("a", [128, 0, 0]), ("b", [0, 0, 0])):
+        write_map(tmp_path / "SegmentationClass" / f"{name}.png", [[colour] * 3] * 2)
+        write_map(tmp_path / "SegmentationObject" / f"{name}.png", [[colour] * 3] * 2)
+        write_picture(tmp_path / "JPEGImages" / f"{name}.jpg", 2, 3)
+    head = "# label:color_rgb:parts:actions\n"
+    (tmp_path / "labelmap.txt").write_text(f"{head}background:0,0,0::\ncat:128,0,0::\n")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "Train.txt").write_text("a\n")
+    (lists / "Validation.txt").write_text("b\n")
+    train, val = open_dataset(tmp_path)
+    assert train.classes.stuff == ("background", "cat")
+    assert train.scene(0).semantic.tolist() == [[1, 1, 1]] * 2
+    assert val.scene(0).semantic.tolist() == [[0, 0, 0]] * 2
+    write_picture(tmp_path / "JPEGImages" / "c.jpg", 2, 3)
+    (lists / "Validation.txt").write_text("b\nc\n")
+    with pytest.raises(SightlineError, match=r"c\.png: no such map"):
+        open_dataset(tmp_path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.data import runs
 from sightline.data.folder import open_dataset, open_split
-from sightline.data.packed import Packed
+from sightline.data.packed import DataWarning, Packed
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
 from sightline.types import Segment
@@ -80,6 +80,22 @@ def test_masks_with_parts_and_holes(tmp_path: Path) -> None:
     assert maps[1].equal(torch.from_numpy(ring))
     assert maps[2].equal(maps[1])
     assert len(things.masks[0]) == 2
+
+
+def test_what_encloses_nothing_is_no_mask(tmp_path: Path) -> None:
+    nothing = [{"segmentation": s} for s in ([[]], [[1, 2, 3, 4]], [])]
+    things = opened(tmp_path, *(BOX | fields for fields in nothing)).scene(0).things
+    assert things.area.tolist() == [200] * 3  # the box's
+    assert things.masks is None
+
+
+def test_one_picture_under_two_ids_is_told(tmp_path: Path) -> None:
+    folder = write_lines(tmp_path, record(BOX), record(BOX, image_id="b"))
+    with pytest.warns(DataWarning, match="1 picture listed again under another id"):
+        assert len(open_split(folder, "all")) == 2
+    write_lines(tmp_path, record(BOX), record(BOX, name="b.jpg", image_id="a.jpg"))
+    with pytest.raises(SightlineError, match=r"data\.jsonl, line 2: .* have one id, a\.jpg"):
+        open_split(folder, "all")
 
 
 def test_keypoints(tmp_path: Path) -> None:
@@ -215,5 +231,6 @@ def test_broken_lines(tmp_path: Path) -> None:
         open_split(folder, "all")
     with (folder / "data.jsonl").open("a") as file:
         file.write('{"file_name": \n')
-    with pytest.raises(SightlineError, match=r"data\.jsonl, line 3, column 15: broken JSON"):
+    (folder / "data.jsonl").write_text((folder / "data.jsonl").read_text().replace("3\n", "\n"))
+    with pytest.raises(SightlineError, match=r"data\.jsonl, line 3, column 14: broken JSON"):
         open_split(folder, "all")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,20 @@ def test_lines_and_points_are_no_things(tmp_path: Path) -> None:
 
 
 def test_what_is_difficult_is_ignored(tmp_path: Path) -> None:
-    things = opened(tmp_path, BOX | {"difficult": True}, BOX | {"difficult": False}).scene(0).things
-    assert things.ignore.tolist() == [True, False]
+    said = [{"difficult": True}, {"flags": {"Difficult": True}}, {"flags": {"crowd": True}}]
+    said += [{"difficult": False}, {"flags": {"ignore": False, "red": True}}, {"flags": []}]
+    things = opened(tmp_path, *(BOX | fields for fields in said)).scene(0).things
+    assert things.ignore.tolist() == [True, True, True, False, False, False]
+    assert things.difficult.tolist() == [True, True, False, False, False, False]
+
+
+def test_a_file_that_begins_with_its_picture(tmp_path: Path) -> None:
+    """The keys in the order of the alphabet: the shapes are far behind."""
+    picture = "A" * 100_000
+    write_labelme(tmp_path)
+    told = {"imageData": picture, "imagePath": "a.jpg", "shapes": [BOX]}
+    (tmp_path / "a.json").write_text(json.dumps(told, sort_keys=True))
+    assert len(open_split(tmp_path, "all").scene(0).things) == 1
 
 
 def test_split_folders_and_pictures_elsewhere(tmp_path: Path) -> None:

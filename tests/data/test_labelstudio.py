@@ -138,6 +138,27 @@ def test_what_is_no_thing(tmp_path: Path) -> None:
     assert len(data.scene(0).things) == 1
 
 
+def test_regions_without_a_label_are_counted(tmp_path: Path) -> None:
+    """A shape and its label may be two regions of one id."""
+    shape = {"id": "r1", "type": "rectangle", "value": {"x": 10, "y": 25, "width": 20, "height": 9}}
+    label = shape | {"type": "labels", "value": shape["value"] | {"labels": ["cat"]}}
+    assert len(opened(tmp_path, shape, label).scene(0).things) == 1
+    bitmask = region("bitmasklabels", imageDataURL="data:image/png;base64,") | {"id": "r3"}
+    with pytest.warns(DataWarning, match="2 regions without a label that is read left out"):
+        found = opened(tmp_path, shape, label, shape | {"id": "r2"}, bitmask)
+    assert len(found.scene(0).things) == 1
+
+
+def test_uploads_lie_in_any_folder_and_local_files_in_their_own(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images" / "cam1" / "b.jpg")
+    (tmp_path / "images" / "cam2").mkdir()
+    local = "/data/local-files/?d=cam{}/b.jpg"
+    folder = write_export(tmp_path, task(rectangle()), task(image=local.format(1), id=8))
+    assert open_split(folder, "all").path(1).parent.name == "cam1"
+    with pytest.raises(SightlineError, match=r"task 9: no picture cam2/b\.jpg \(looked in .*cam2"):
+        open_split(write_export(folder, task(rectangle(), image=local.format(2), id=9)), "all")
+
+
 def test_labels_apart_from_their_shapes(tmp_path: Path) -> None:
     """<Rectangle> and <Labels> as two tags: the place stands in both of the results."""
     place = {"x": 10, "y": 25, "width": 20, "height": 50, "rotation": 0}
@@ -152,7 +173,8 @@ def test_the_last_annotation_that_was_not_cancelled_counts(tmp_path: Path) -> No
     said = [("a", False), ("b", False), ("c", True)]
     annotations = [{"result": [rectangle(n)], "was_cancelled": cancelled} for n, cancelled in said]
     cancelled = task(id=8, annotations=annotations[2:], image="/gone.jpg")
-    empty = task(id=9)
+    empty = task(id=9, image="b.jpg")
+    write_picture(tmp_path / "images" / "b.jpg")
     folder = write_export(tmp_path, task(annotations=annotations), cancelled, empty)
     with pytest.warns(DataWarning, match="1 tasks without an annotation left out"):
         data = open_split(folder, "all")

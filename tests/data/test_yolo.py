@@ -1,7 +1,5 @@
 """YOLO's text files read: every layout, every kind of line, every mistake in one line."""
 
-import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,12 +7,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sightline.data.folder import named_split, open_dataset, open_split
+from sightline.data.folder import named_split, open_dataset, open_split, open_splits
 from sightline.data.packed import Dataset, DataWarning
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
 from sightline.types import Instances
 from tests.data.samples import write_picture
+from tests.data.test_any_input import read_or_named
 
 BOX = "1 0.5 0.25 0.5 0.1"  # of 60 x 40: centre at 30, 10; 30 wide, 4 high
 YAML = "train: images\nval: images\nnames: [cat, dog]\n"
@@ -283,6 +282,20 @@ def test_two_descriptions(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_a_test_split_without_labels_is_none(tmp_path: Path) -> None:
+    files = {"data.yaml": f"{YAML}test: tests\n", "labels/a.txt": BOX}
+    folder = write_yolo_files(tmp_path, files, "images/a.png", "tests/b.png")
+    with pytest.warns(DataWarning, match="test is left out: none of its pictures has a label"):
+        assert set(open_splits(folder)) == {"train", "val"}
+    (folder / "tests" / "b.txt").touch()  # nothing is in it, and somebody has looked
+    assert len(open_split(folder, "test")) == 1
+
+
+def test_the_area_is_the_polygons(tmp_path: Path) -> None:
+    """A triangle of 30 x 20 pixels; of a thing without a mask, the box's, 30 x 4."""
+    assert things(tmp_path, "0 0 0 0.5 0 0 0.5", BOX).area.tolist() == [300, 120]
+
+
 def test_labels_that_are_no_text(tmp_path: Path) -> None:
     opened(tmp_path, BOX)
     (tmp_path / "labels" / "a.txt").write_bytes(b"0 0.5 \xff")
@@ -303,7 +316,8 @@ def test_anything_anywhere_is_read_or_refused_in_one_line(
         yaml = yaml[:place] + text + yaml[place:]
     else:
         line = line[:place] + text + line[place:]
-    with warnings.catch_warnings(), suppress(SightlineError):
-        warnings.simplefilter("ignore", DataWarning)
-        found = opened(tmp_path, line, yaml=yaml)
-        assert found.scene(0).things.boxes.isfinite().all()
+    found = read_or_named(lambda folder: opened(folder, line, yaml=yaml), tmp_path)
+    if found is not None:
+        boxes = found.scene(0).things.boxes
+        assert boxes.isfinite().all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()

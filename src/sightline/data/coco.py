@@ -248,12 +248,11 @@ def _missing(
     name: str, missing: Sequence[str], path: Path, count: int, pictures: Pictures
 ) -> RecordError:
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    folders = ", ".join(str(folder) for folder in pictures.folders[:4])
     return RecordError(
         "missing-picture",
         f"{path} lists {len(missing)} of {count} pictures that are not there: {some} "
-        f"(looked in {folders})",
-        here=f"no picture {name} (looked in {folders})",
+        f"{pictures.why(missing[0])}",
+        here=f"no picture {pictures.missing(name)}",
     )
 
 

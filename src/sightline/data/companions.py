@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sightline.data.find import contents
 from sightline.data.packed import DataWarning, Packer
 from sightline.data.records import field, flag
 from sightline.errors import SightlineError
@@ -65,7 +66,7 @@ class Maps(NamedTuple):
         folder = map_folder(file)
         if folder is None:
             raise SightlineError(f"{file} has no folder {file.stem} of PNGs beside it")
-        return cls(file, folder, frozenset(file.name for file in folder.iterdir()), labels, things)
+        return cls(file, folder, frozenset(file.name for file in contents(folder)), labels, things)
 
     def put(self, packer: Packer, records: Sequence[Record]) -> None:
         """The map of the picture last taken in, if it has one."""

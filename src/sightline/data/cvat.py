@@ -4,8 +4,9 @@ Shapes of one label and one ``group_id`` (other than 0) are the parts of one thi
 turned ones also polygons; polygons, ellipses and masks are masks too. Polylines, points, skeletons
 and cuboids are no things: they are left out, and counted in a warning. ``occluded`` is kept in
 ``extra["occluded"]``; an attribute is_crowd, difficult or ignore that is true makes an ignore
-region. Classes are the labels of the task or project, in its order. A picture's ``subset`` is its
-split, where that is the word for one. Tracks of videos are refused.
+region, and ``extra["difficult"]`` says which of these are one thing. Classes are the labels of the
+task or project, in its order. A picture's ``subset`` is its split, where that is the word for one.
+Tracks of videos are refused.
 """
 
 import math
@@ -18,11 +19,11 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, head, of_kind, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, turned
-from sightline.data.records import load_xml, numbers, size_of
+from sightline.data.records import IGNORED, RecordError, load_xml, numbers, size_of, whole_numbers
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -30,8 +31,6 @@ LOOKED_FOR = "CVAT XML (annotations.xml)"
 _THINGS = ("box", "polygon", "ellipse", "mask")
 _NO_THINGS = ("polyline", "points", "skeleton", "cuboid")
 _OTHER_LABELS = ("tag", *_NO_THINGS)
-_TRIED = 8  # XML files of a folder that are looked into before it is passed over
-_IGNORED = ("is_crowd", "iscrowd", "crowd", "difficult", "ignore")
 
 
 Listed = list[tuple[Path, str | None]]  # files, each with the subset that is meant, or all of it
@@ -40,7 +39,7 @@ Listed = list[tuple[Path, str | None]]  # files, each with the subset that is me
 def find(path: Path) -> dict[str, Listed]:
     """The files of each split and of "all": by the subsets inside them, or by their folders."""
     found: dict[str, Listed] = {}
-    for file in filter(_looks_right, _candidates(path)):
+    for file in _files(path):
         found.setdefault("all", []).append((file, None))
         around = None if path.is_file() else split_of("/".join(file.relative_to(path).parts))
         if around:
@@ -50,11 +49,11 @@ def find(path: Path) -> dict[str, Listed]:
     return found
 
 
-def _candidates(path: Path) -> list[Path]:
+def _files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path] if path.suffix.lower() == ".xml" else []
+        return [path] if path.suffix.lower() == ".xml" and _looks_right(path) else []
     folders = [path, *subfolders(path)]
-    return [file for folder in folders for file in sorted(folder.glob("*.xml"))[:_TRIED]]
+    return [file for folder in folders for file in of_kind(folder, "*.xml", _looks_right)]
 
 
 def _looks_right(file: Path) -> bool:
@@ -85,17 +84,21 @@ def read(
     Warns:
         DataWarning: shapes that are no things were left out.
     """
-    trees = {file: load_xml(file) for file, _ in found["all"]}
-    for file, tree in trees.items():
-        if tree.find("track") is not None:
-            raise SightlineError(
-                f"{file} has tracks of a video: export the task as CVAT for images 1.1"
-            )
+    trees = packer(path, path, 0).load((file for file, _ in found["all"]), _load)
     names = _names(trees)
     if not names:
         raise SightlineError(f"{path} has no labels")
     _warn(path, trees)
     return {split: _pack(path, split, trees, found[split], names, packer) for split in wanted}
+
+
+def _load(file: Path) -> Element:
+    tree = load_xml(file)
+    if tree.find("track") is not None:
+        raise SightlineError(
+            f"{file} has tracks of a video: export the task as CVAT for images 1.1"
+        )
+    return tree
 
 
 def _names(trees: dict[Path, Element]) -> list[str]:
@@ -131,33 +134,36 @@ def _pack(
     root = path.parent if path.is_file() else path
     labels = {name: label for label, name in enumerate(names)}
     packer = make(path, root, 0)
-    for file, subset in listed:
+    for file, subset in ((file, subset) for file, subset in listed if file in trees):
         bases = dict.fromkeys([file.parent, root])
         pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
         for image in trees[file].iterfind("image"):
             if subset is None or image.get("subset") == subset:
-                with packer.record():
-                    _picture(packer, image, labels, pictures, file)
+                name = f"image {image.get('id')}"
+                with packer.record(name, file):
+                    _picture(packer, image, name, labels, pictures, file)
     return packer.finish(Classes(tuple(names)))
 
 
 def _picture(
-    packer: Packer, image: Element, labels: dict[str, int], pictures: Pictures, file: Path
+    packer: Packer,
+    image: Element,
+    record: str,
+    labels: dict[str, int],
+    pictures: Pictures,
+    file: Path,
 ) -> None:
-    name = image.get("name") or ""
-    where = f"{file}: image {image.get('id')}"
-    own = [folder / image.get("subset", "") / name for folder in pictures.folders]
-    picture = next((file for file in own if file.is_file()), None) or pictures.find(name)
-    if picture is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {name or '(no name)'} (looked in {folders})")
+    where, name, subset = f"{file}: {record}", image.get("name"), image.get("subset")
+    if not name:
+        raise SightlineError(f"{where} has no name")
+    picture = pictures.need(where, *([f"{subset}/{name}"] if subset else []), name)
     height, width = (
         _number(image, s, where) if image.get(s) else None for s in ("height", "width")
     )
     size = size_of(height, width, where) or image_size(picture)
     packer.picture(picture.relative_to(packer.root), size)
     for group in _groups(image):
-        with packer.record():
+        with packer.record(f"{record}, shape {group[0][0]}", file):
             _thing(packer, group, labels, size, where)
 
 
@@ -182,23 +188,25 @@ def _thing(
     number, first = group[0]
     label = first.get("label", "").strip()
     if label not in labels:
-        raise SightlineError(f"{where}, shape {number} has a label that is not listed: {label}")
+        told = f"{where}, shape {number} has a label that is not listed: {label}"
+        raise RecordError("unknown-class", told)
     parts = [_part(shape, size, f"{where}, shape {number}") for number, shape in group]
-    box, polygons, counts, area = join(parts, size)
+    box, polygons, counts = join(parts, size)
     packer.thing(
         box,
         labels[label],
-        ignore=any(_ignored(shape) for _, shape in group),
-        area=area,
+        ignore=any(_has(shape, *IGNORED) for _, shape in group),
+        difficult=any(_has(shape, "difficult") for _, shape in group),
         polygons=polygons,
         counts=counts,
         occluded=any(shape.get("occluded") == "1" for _, shape in group),
     )
 
 
-def _ignored(shape: Element) -> bool:
+def _has(shape: Element, *names: str) -> bool:
+    """Whether an attribute of one of these names is true."""
     return any(
-        (attribute.get("name") or "").lower() in _IGNORED
+        (attribute.get("name") or "").lower() in names
         and (attribute.text or "").strip().lower() in ("true", "1", "yes")
         for attribute in shape.iterfind("attribute")
     )
@@ -230,10 +238,10 @@ def _pixels(shape: Element, size: tuple[int, int], where: str) -> NDArray[np.boo
         raise SightlineError(
             f"{where} is a mask of {width}x{height} in a {size[1]}x{size[0]} picture"
         )
-    runs = np.array(numbers((shape.get("rle") or "").split(","), where, "rle"))
-    if runs.min() < 0 or runs.sum() != height * width:
+    runs = whole_numbers((shape.get("rle") or "").split(","), where, "rle")
+    if min(runs) < 0 or sum(runs) != height * width:
         raise SightlineError(f"{where} has an rle that does not fill its {width}x{height} pixels")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs.astype(np.int64)).reshape(height, width)
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
 
 
 def _number(element: Element, key: str, where: str) -> float:

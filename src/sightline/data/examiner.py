@@ -40,36 +40,29 @@ class Examiner(Packer):
     ) -> None:
         super().__init__(source, root, keypoints)
         self._told, self._path = told, path
-        self._records: list[tuple[Path, str]] = []
         self._things: list[_Thing] = []
         self._named = set[tuple[Path, str]]()
-        self._count = 0
 
     @contextmanager
     def record(self, name: str = "", file: Path | None = None) -> Iterator[None]:
         """What is wrong in it is noted, and the rest of it passed over."""
-        self._count += len(self._records) == 1
-        self._records.append((Path(self.source) if file is None else file, name))
-        try:
-            yield
-        except SightlineError as error:
-            kind = error.kind if isinstance(error, RecordError) else "broken-record"
-            told, of_thing = self._shortened(error), len(self._records) > 1
-            self._tell(kind, *(self._thing_at() if of_thing else self._records[-1]), told, of_thing)
-        finally:
-            self._records.pop()
+        with super().record(name, file):
+            try:
+                yield
+            except SightlineError as error:
+                kind = error.kind if isinstance(error, RecordError) else "broken-record"
+                of_thing = len(self._records) > 1
+                self._tell(kind, *self._records[-1], self._shortened(error), of_thing)
 
     def picture(
         self, path: str | Path, size: tuple[int, int], image_id: int | str | None = None
     ) -> None:
         self._settle()
-        self._count = 0
         super().picture(path, size, image_id)
 
     def thing(self, box: Sequence[float], label: int, **fields: Any) -> None:
         """Examined, mended and held back."""
-        self._count += len(self._records) == 1
-        thing = _Thing(*self._thing_at(), _xyxy(box), label, fields)
+        thing = _Thing(*self._records[-1], _xyxy(box), label, fields)
         self._check_name(thing)
         size = self.sizes[-2], self.sizes[-1]
         found = list(flaws.check_box(box, size))
@@ -88,12 +81,6 @@ class Examiner(Packer):
         self._settle()
         return super().finish(classes)
 
-    def _thing_at(self) -> tuple[Path, str]:
-        """The file and the name of the thing being read, by its place where it has no name."""
-        file, name = self._records[-1]
-        named = len(self._records) > 1 and name
-        return file, name if named else f"thing {self._count}"
-
     def _note(self, thing: _Thing, kind: str, message: str) -> None:
         self._tell(kind, thing.file, thing.name, message, of_thing=True)
 
@@ -111,9 +98,7 @@ class Examiner(Packer):
         return told
 
     def _check_name(self, thing: _Thing) -> None:
-        """Names that the format gives are ids."""
-        if len(self._records) < 2 or not self._records[-1][1]:
-            return
+        """Names in a file are ids, or places, which are not taken twice."""
         if (thing.file, thing.name) in self._named:
             self._note(thing, "duplicate-annotation-id", "its id is taken")
         self._named.add((thing.file, thing.name))
@@ -190,8 +175,8 @@ class Examiner(Packer):
 
 def relative(file: Path, path: Path) -> str:
     """As told: from the data set on, where it lies inside."""
-    root = path.parent if path.is_file() else path
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+    root, lies = (path.parent if path.is_file() else path).absolute(), file.absolute()
+    return lies.relative_to(root).as_posix() if lies.is_relative_to(root) else file.as_posix()
 
 
 def _ignored(thing: _Thing) -> bool:

@@ -1,10 +1,13 @@
 """Finding files: splits by the words in names, pictures by the names that annotations give them."""
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from sightline.data.images import SUFFIXES
+from sightline.data.records import RecordError
 from sightline.errors import SightlineError
 
 _SPLIT_WORDS = {
@@ -16,7 +19,10 @@ _SPLIT_WORDS = {
     "test": "test",
 }
 _PICTURE_WORDS = {"jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "data"}
-_OTHER_WORDS = {"annotations", "labels", "masks", "panoptic", "stuff", "depth"}
+# Of folders of label maps; in the singular they may be of a class: "with_mask" holds faces.
+MAP_WORDS = ("masks", "labels", "annotations", "annot", "segmentationclass", "gt", "groundtruth")
+_OTHER_WORDS = {*MAP_WORDS, "segmentationobject", "panoptic", "stuff", "depth"}
+TRIED = 8  # files of a folder that are looked into before it is passed over
 
 
 def _words(name: str) -> list[str]:
@@ -31,8 +37,26 @@ def split_of(name: str) -> str | None:
     return next((_SPLIT_WORDS[word] for word in _words(name) if word in _SPLIT_WORDS), None)
 
 
+def is_file(path: Path) -> bool:
+    """False for whatever cannot be a path: pathlib raises for some of it."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def contents(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted: nothing where it may not be looked into, as a disk's
+    lost+found."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
 def subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return [path for path in contents(folder) if is_folder(path)]
 
 
 def head(file: Path) -> bytes:
@@ -45,29 +69,71 @@ def head(file: Path) -> bytes:
         return b""
 
 
+def of_kind(folder: Path, pattern: str, looks_right: Callable[[Path], bool]) -> Iterator[Path]:
+    """The files of a folder that look right, of which one must be among the first few: what else
+    lies there in thousands is not looked into."""
+    files = sorted(folder.glob(pattern))
+    if any(map(looks_right, files[:TRIED])):
+        yield from filter(looks_right, files)
+
+
 def by_folder(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """Annotation files by the splits that their folders speak of, and "all" of them; nothing where
     there are none."""
+    return _by_split(path, {file: file.parent for file in files})
+
+
+def by_name(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Likewise by the splits that their folders or their own names speak of."""
+    return _by_split(path, {file: file for file in files})
+
+
+def _by_split(path: Path, files: Mapping[Path, Path]) -> dict[str, list[Path]]:
+    """Files by the splits that the path told for each speaks of, and "all" of them."""
     found: dict[str, list[Path]] = {}
-    for file in files:
-        split = split_of(" ".join(file.parent.relative_to(path).parts))
+    for file, told in files.items():
+        split = split_of("/".join(told.relative_to(path).parts))
         if split:
             found.setdefault(split, []).append(file)
     return found | {"all": list(files)} if files else {}
 
 
-def read_lines(file: Path) -> list[str]:
-    """Of a text in UTF-8, whatever the machine it comes from ends lines with.
+def by_lists(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files by the lists of their stems or their pictures' names that lie in a folder, one a split.
+    What is listed and not there gets the path it would have, so that reading says what is
+    missing."""
+    by_stem = {file.stem: file for file in files}
+    listed = {}
+    for file in sorted(folder.glob("*.txt")):
+        split = split_of(file.stem)
+        if split is not None and file.stem.isalpha():  # not aeroplane_train.txt
+            names = [re.split(r"[\\/]", line.split()[0])[-1] for _, line in read_lines(file)]
+            listed[split] = [
+                by_stem.get(name) or _by_stem_of(name, by_stem, files[0]) for name in names
+            ]
+    return listed
+
+
+def _by_stem_of(name: str, by_stem: Mapping[str, Path], beside: Path) -> Path:
+    """The file of the stem of a name, or the path it would have."""
+    ending = Path(name).suffix
+    stem = name.removesuffix(ending) if ending.lower() in {*SUFFIXES, ".xml"} else name
+    return by_stem.get(stem, beside.with_name(f"{stem}{beside.suffix}"))
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """The lines with something on them and their numbers, of a text in UTF-8.
 
     Raises:
         SightlineError: it cannot be read, or has another encoding.
     """
     try:
-        return file.read_text(encoding="utf-8-sig").split("\n")
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
     except OSError as error:
         raise SightlineError(f"cannot read {file}: {error.strerror}") from error
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def picture_folders(bases: Sequence[Path], split: str | None = None) -> list[Path]:
@@ -106,39 +172,80 @@ def _akin(spoken: str, split: str | None) -> bool:
 class Pictures:
     """The picture files in some folders, by name; the first folder that has one wins.
 
-    A name may carry folders of its own ("train/a.jpg", or another machine's whole path), and may
-    have another case or another ending than the file.
+    A name may have another case or another ending than the file, and may carry folders of its own:
+    "cam2/a.jpg", or another machine's whole path. The last ones of these that are there are meant,
+    and no picture elsewhere stands in for one that is missing from them. Where none is there, a
+    picture counts if it alone has that name.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = list(dict.fromkeys(folders))
         self._names: dict[Path, dict[str, str]] = {}
+        self._told: dict[tuple[str, ...], list[Path]] = {}
 
     def find(self, *names: str) -> Path | None:
         """The file for the first of the names that leads to one."""
-        for name in names:
-            found = self._find([part for part in re.split(r"[\\/]", name) if part.strip(".")])
-            if found is not None:
-                return found
-        return None
+        found = (self._candidates(name) for name in names)
+        return next((files[0] for files in found if len(files) == 1), None)
 
-    def _find(self, parts: Sequence[str]) -> Path | None:
-        if len(parts) > 1:
-            exact = (folder.joinpath(*parts) for folder in self.folders)
-            found = next((path for path in exact if path.is_file()), None)
-            if found is not None:
-                return found
-        for folder in self.folders if parts else ():
-            names = self._listing(folder)
-            for key in (parts[-1], parts[-1].lower(), _stem(parts[-1])):
-                if key in names:
-                    return folder / names[key]
-        return None
+    def need(self, where: str, *names: str) -> Path:
+        """As ``find``.
+
+        Raises:
+            RecordError: none of the names leads to a file; the line begins with ``where``.
+        """
+        found = self.find(*names)
+        if found is None:
+            raise RecordError("missing-picture", f"{where}: no picture {self.missing(*names)}")
+        return found
+
+    def missing(self, *names: str) -> str:
+        """What to say of names that lead to no file."""
+        ended = dict.fromkeys(n if _stem(n) != n.lower() else f"{n}.*" for n in names)
+        return f"{' or '.join(ended)} {self.why(names[0])}"
+
+    def why(self, name: str) -> str:
+        """What to say of a name that leads to no file."""
+        if several := self._candidates(name):
+            return f"(which of {', '.join(map(str, several[:3]))} is meant?)"
+        folders = self._meant(tuple(_parts(name)[:-1])) or self.folders
+        return f"(looked in {', '.join(map(str, folders[:4]))})"
+
+    def _candidates(self, name: str) -> list[Path]:
+        """The one file of a name, or several where no folder of its own tells which."""
+        if not (parts := _parts(name)):
+            return []
+        *told, last = parts
+        meant = self._meant(tuple(told))
+        exact = (folder / last for folder in meant)
+        alike = (self._alike(folder, last) for folder in meant or self.folders)
+        found = chain(filter(is_file, exact), filter(None, alike))
+        return list(found if told and not meant else islice(found, 1))
+
+    def _meant(self, told: tuple[str, ...]) -> list[Path]:
+        """The folders that a name tells of, and those in them that are searched; none where the
+        name tells of none, or of none that is there."""
+        if told not in self._told:
+            ends = (told[first:] for first in range(len(told)))
+            there = next(filter(None, map(self._ending, ends)), [])
+            below = [f for f in self.folders if any(f.is_relative_to(t) for t in there)]
+            self._told[told] = list(dict.fromkeys([*there, *below]))
+        return self._told[told]
+
+    def _ending(self, end: tuple[str, ...]) -> list[Path]:
+        """The folders whose path ends so."""
+        own = [folder for folder in self.folders if folder.parts[-len(end) :] == end]
+        return own + [f for folder in self.folders if is_folder(f := folder.joinpath(*end))]
+
+    def _alike(self, folder: Path, name: str) -> Path | None:
+        names = self._listing(folder)
+        keys = (name, name.lower(), _stem(name))
+        return next((folder / names[key] for key in keys if key in names), None)
 
     def _listing(self, folder: Path) -> dict[str, str]:
         """Names by name, by name in lower case and by stem in lower case."""
         if folder not in self._names:
-            files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+            files = [p.name for p in contents(folder) if p.suffix.lower() in SUFFIXES]
             by_stem = {_stem(name): name for name in reversed(files)}
             by_lower = {name.lower(): name for name in reversed(files)}
             self._names[folder] = by_stem | by_lower | {name: name for name in files}
@@ -152,6 +259,10 @@ def pictures_of(folder: Path, path: Path) -> Pictures:
     while bases[-1] != path:
         bases.append(bases[-1].parent)
     return Pictures(picture_folders(bases, split_of(" ".join(folder.relative_to(path).parts))))
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[\\/]", name) if part.strip(".")]
 
 
 def _stem(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from sightline.data.records import RecordError
 from sightline.errors import SightlineError
 from sightline.pillow import from_pillow
 from sightline.shapes import UInt8
@@ -117,16 +118,18 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width of the picture in a file, upright, from its header alone.
 
     Raises:
-        SightlineError: the file is missing or is no picture.
+        RecordError: the file is missing or is no picture.
     """
+    kind = "unreadable-picture"
     try:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.format != "TIFF" and _orientation(image) in _TURNED
     except UnidentifiedImageError as error:
-        raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
+        told = f"cannot read {path} as a picture: unknown format"
+        raise RecordError(kind, told) from error
     except (*DAMAGED, *TOO_LARGE) as error:
-        raise SightlineError(f"cannot read {path}: {error}") from error
+        raise RecordError(kind, f"cannot read {path}: {error}") from error
     return (width, height) if turned else (height, width)
 
 

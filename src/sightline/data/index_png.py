@@ -6,13 +6,15 @@ and all things are of one class, "object".
 
 What the values mean stands in a file beside: ``classes.txt`` or ``labels.txt`` has a class a line,
 the first being value 0 (a number before the name is the value), ``label_colors.txt`` a colour and a
-name. A class called void, unlabelled or ignore is none, nor is 255 where it has no name. Without
-such a file every map is read to see which values there are, and their numbers are the names; where
-they are 0 and 255 alone, both are classes.
+name, CVAT's ``labelmap.txt`` a name and a colour. Splits are those that ImageSets/Segmentation
+lists, or else told by the folders. A class called void, unlabelled or ignore is none, nor is 255
+where it has no name. Without such a file every map is read to see which values there are, and their
+numbers are the names; where they are 0 and 255 alone, both are classes.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,19 +24,29 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from sightline.data import runs
-from sightline.data.find import Pictures, picture_folders, read_lines, split_of, subfolders
+from sightline.data.find import (
+    MAP_WORDS,
+    TRIED,
+    Pictures,
+    by_lists,
+    contents,
+    is_file,
+    picture_folders,
+    read_lines,
+    split_of,
+    subfolders,
+)
 from sightline.data.images import DAMAGED, TOO_LARGE, image_size
-from sightline.data.maps import read_numbers, read_sized
+from sightline.data.maps import Numbers, read_numbers, read_sized
 from sightline.data.packed import MakePacker, Packed, Packer
+from sightline.data.records import RecordError
 from sightline.errors import SightlineError
 from sightline.types import UNLABELLED, Classes
 
 LOOKED_FOR = "index PNGs (images and masks or labels, train and trainannot)"
 _SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif"}
-_MAPS = re.compile(
-    r"(masks?|labels?|annot|annotations?|segmentationclass|gt|groundtruth)$", re.IGNORECASE
-)
-_LEGENDS = ("classes.txt", "labels.txt", "label_colors.txt")
+_MAPS = re.compile(f"({'|'.join((*MAP_WORDS, 'mask', 'label', 'annotation'))})$", re.IGNORECASE)
+_LEGENDS = ("classes.txt", "labels.txt", "label_colors.txt", "labelmap.txt")
 _NONE = {"void", "unlabelled", "unlabeled", "ignore", "ignored"}
 
 
@@ -46,18 +58,18 @@ class Legend(NamedTuple):
 
 
 def find(path: Path) -> dict[str, list[Path]]:
-    """The maps of each split, by the folders they lie in; "all" is every one of them."""
+    """The maps of each split, by lists or by their folders; "all" is every one of them."""
     if not path.is_dir():
         return {}
     found: dict[str, list[Path]] = {}
     for folder in _map_folders(path):
-        maps = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+        maps = [file for file in contents(folder) if file.suffix.lower() in _SUFFIXES]
         pictures = Pictures(_picture_folders(path, folder))
-        if maps and pictures.find(maps[0].stem) is not None:
+        if any(pictures.find(file.stem) for file in maps[:TRIED]):
             found.setdefault(_split(path, folder) or "all", []).extend(maps)
-    if found:
-        found["all"] = [file for files in found.values() for file in files]
-    return found
+    every = [file for files in found.values() for file in files]
+    listed = by_lists(path / "ImageSets" / "Segmentation", every) if every else {}
+    return (listed or found) | {"all": every} if every else {}
 
 
 def _map_folders(path: Path) -> list[Path]:
@@ -88,10 +100,24 @@ def read(
     Raises:
         SightlineError: whatever is wrong in a file.
     """
-    if _numbers_things(found["all"][0]):
-        return {split: _pack(path, found[split], None, packer) for split in wanted}
-    legend = _read_legend(path, found["all"])
-    return {split: _pack(path, found[split], legend, packer) for split in wanted}
+    packing = packer(path, path, 0)
+    maps: Sequence[Path] = list(dict.fromkeys(f for s in ("all", *wanted) for f in found[s]))
+    legend = None
+    if not _first_numbers_things(path, maps):
+        legend, maps = _read_legend(path, maps, packing)
+    kept = set(maps)
+    return {
+        split: _pack(path, [file for file in found[split] if file in kept], legend, packer)
+        for split in wanted
+    }
+
+
+def _first_numbers_things(path: Path, maps: Sequence[Path]) -> bool:
+    """Of the first map that can be read: another is told where it is needed."""
+    for file in maps:
+        with suppress(SightlineError):
+            return _numbers_things(file)
+    raise SightlineError(f"{path}: none of its {len(maps)} maps can be read as a picture")
 
 
 def _numbers_things(file: Path) -> bool:
@@ -100,9 +126,10 @@ def _numbers_things(file: Path) -> bool:
         with Image.open(file) as image:
             return image.mode.startswith("I")
     except UnidentifiedImageError as error:
-        raise SightlineError(f"cannot read {file} as a picture: unknown format") from error
+        told = f"cannot read {file} as a picture: unknown format"
+        raise RecordError("unreadable-map", told) from error
     except (*DAMAGED, *TOO_LARGE) as error:
-        raise SightlineError(f"cannot read {file}: {error}") from error
+        raise RecordError("unreadable-map", f"cannot read {file}: {error}") from error
 
 
 def _pack(path: Path, maps: Sequence[Path], legend: Legend | None, make: MakePacker) -> Packed:
@@ -111,54 +138,68 @@ def _pack(path: Path, maps: Sequence[Path], legend: Legend | None, make: MakePac
         f: Pictures(_picture_folders(path, f)) for f in dict.fromkeys(m.parent for m in maps)
     }
     for file in maps:
-        with packer.record():
-            picture = pictures[file.parent].find(file.stem)
-            if picture is None:
-                folders = ", ".join(map(str, pictures[file.parent].folders[:4]))
-                raise SightlineError(f"{file}: no picture {file.stem}.* (looked in {folders})")
+        with packer.record(file=file):
+            picture = pictures[file.parent].need(str(file), file.stem)
+            if not is_file(file):
+                raise RecordError("unreadable-map", f"{file}: no such map")
             size = image_size(picture)
+            numbers = _numbers(file, size) if legend is None else None
             packer.picture(picture.relative_to(path), size)
-            if legend is None:
-                _things(packer, file, size)
-            else:
+            if numbers is not None:
+                _things(packer, file, numbers, size)
+            if legend is not None:
                 packer.label_map(file.relative_to(path), legend.meaning)
     if legend is None:
         return packer.finish(Classes(("object",)))
     return packer.finish(Classes((), stuff=legend.stuff))
 
 
-def _things(packer: Packer, file: Path, size: tuple[int, int]) -> None:
-    """One for each number above 0, with all its parts and holes."""
+def _numbers(file: Path, size: tuple[int, int]) -> Numbers:
     if not _numbers_things(file):
         raise SightlineError(f"{file} has 8 bits and others here have 16: are both things?")
-    numbers = read_sized(file, size)
+    return read_sized(file, size)
+
+
+def _things(packer: Packer, file: Path, numbers: Numbers, size: tuple[int, int]) -> None:
+    """One for each number above 0, with all its parts and holes."""
     for value, window in enumerate(ndimage.find_objects(numbers), start=1):
         if window is not None:
             rows, columns = window
             block: NDArray[np.bool_] = numbers[window] == value
             lengths = runs.of_block(block, (rows.start, columns.start), size)
             box = (columns.start, rows.start, columns.stop, rows.stop)
-            packer.thing(box, 0, area=float(block.sum()), counts=runs.compress(lengths))
+            with packer.record(f"thing {value}", file):
+                packer.thing(box, 0, counts=runs.compress(lengths))
 
 
-def _read_legend(path: Path, maps: Sequence[Path]) -> Legend:
-    """From the file beside, or from the values in all maps."""
+def _read_legend(
+    path: Path, maps: Sequence[Path], packing: Packer
+) -> tuple[Legend, Sequence[Path]]:
+    """From the file beside, or from the values in all maps; and the maps that can be read."""
     file = next((path / name for name in _LEGENDS if (path / name).is_file()), None)
     if file is None:
-        return _legend_of_values(path, maps)
+        values = packing.load(maps, _values)
+        return _legend_of_values(path, values), list(values)
+    return _legend_of_lines(file), maps
+
+
+def _legend_of_lines(file: Path) -> Legend:
     names: dict[int, str] = {}
-    for number, line in enumerate(read_lines(file)):
-        if line.strip():
-            value, name = _entry(line, number, f"{file}, line {number + 1}")
-            if value in names:
-                raise SightlineError(f"{file}, line {number + 1}: a second name for {value}")
-            names[value] = name
+    lines = read_lines(file)
+    if file.name == "labelmap.txt":  # a head, then "cat:128,0,0::"
+        told = ((number, line) for number, line in lines if not line.startswith("#"))
+        lines = [(number, " ".join(line.split(":")[1::-1])) for number, line in told]
+    for number, line in lines:
+        value, name = _entry(line, number - 1, f"{file}, line {number}")
+        if value in names:
+            raise SightlineError(f"{file}, line {number}: a second name for {value}")
+        names[value] = name
     return _legend(names, str(file))
 
 
 def _entry(line: str, number: int, where: str) -> tuple[int, str]:
     """Value and name: "road", "3 road", or a colour, "128 64 128 road"."""
-    numbers, name = re.fullmatch(r"((?:\d+[\s,:]+)*)(.*)", line.strip()).groups()  # type: ignore[union-attr]
+    numbers, name = re.fullmatch(r"((?:\d+[\s,:]+)*)(.*)", line).groups()  # type: ignore[union-attr]
     values = [int(word) for word in re.findall(r"\d+", numbers)]
     if len(values) not in (0, 1, 3) or not name:
         raise SightlineError(f"{where}: neither a name, nor a number or a colour and a name")
@@ -168,10 +209,14 @@ def _entry(line: str, number: int, where: str) -> tuple[int, str]:
     return values[0] if values else number, name
 
 
-def _legend_of_values(path: Path, maps: Sequence[Path]) -> Legend:
+def _values(file: Path) -> set[int]:
+    return set(np.unique(read_numbers(file)).tolist())
+
+
+def _legend_of_values(path: Path, found: Mapping[Path, set[int]]) -> Legend:
     values = set[int]()
-    for file in maps:
-        values.update(np.unique(read_numbers(file)).tolist())
+    for file, of_map in found.items():
+        values |= of_map
         if len(values) > UNLABELLED:
             raise SightlineError(
                 f"{file}: more than {UNLABELLED} values in the maps so far; if they are colours, "

@@ -14,28 +14,39 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.data import runs
 from sightline.data.categories import mirrored
-from sightline.data.find import Pictures, head, picture_folders, read_lines, split_of, subfolders
+from sightline.data.find import (
+    Pictures,
+    by_name,
+    head,
+    is_file,
+    of_kind,
+    picture_folders,
+    read_lines,
+    subfolders,
+)
 from sightline.data.images import image_size
 from sightline.data.packed import MakePacker, Packed, Packer
-from sightline.data.parts import polygon
-from sightline.data.records import field, flag, load_json, numbers, size_of
+from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
 from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.types import UNLABELLED, Classes, Segment
 
 Record = dict[str, Any]
 LOOKED_FOR = "JSON lines of Detectron2 (*.jsonl)"
-_TRIED = 8  # files of a folder that are looked into before it is passed over
 _LAYERS = ("annotations", "sem_seg_file_name", "pan_seg_file_name")
 
 
 class Numbered(NamedTuple):
-    """A record and where it stands, for messages."""
+    """A record and where it stands."""
 
-    where: str
+    file: Path
+    name: str
     record: Record
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, {self.name}"
 
 
 def find(path: Path) -> dict[str, list[Path]]:
@@ -43,15 +54,9 @@ def find(path: Path) -> dict[str, list[Path]]:
     if path.is_file():
         right = path.suffix in (".json", ".jsonl") and _looks_right(path)
         return {"all": [path]} if right else {}
-    found: dict[str, list[Path]] = {}
-    for folder in [path, *subfolders(path)]:
-        for ending in ("*.jsonl", "*.json"):
-            for file in filter(_looks_right, sorted(folder.glob(ending))[:_TRIED]):
-                found.setdefault("all", []).append(file)
-                split = split_of("/".join(file.relative_to(path).parts))
-                if split:
-                    found.setdefault(split, []).append(file)
-    return found
+    folders, endings = [path, *subfolders(path)], ("*.jsonl", "*.json")
+    files = (of_kind(folder, ending, _looks_right) for folder in folders for ending in endings)
+    return by_name(path, [file for of_folder in files for file in of_folder])
 
 
 def _looks_right(file: Path) -> bool:
@@ -76,41 +81,55 @@ def read(
         SightlineError: whatever is wrong in a file, with its line.
     """
     root = path.parent if path.is_file() else path
-    records = {file: list(_records(file)) for file in found["all"]}
+    packing = packer(root, root, 0)
+    lines = packing.load(found["all"], _lines)
+    records = {file: list(_records(file, of_file, packing)) for file, of_file in lines.items()}
     everything = [numbered for of_file in records.values() for numbered in of_file]
     classes = _classes([*dict.fromkeys([found["all"][0].parent, root])], everything)
     return {
-        split: _pack(root, split, {file: records[file] for file in found[split]}, classes, packer)
+        split: _pack(
+            root, split, {f: records[f] for f in found[split] if f in records}, classes, packer
+        )
         for split in wanted
     }
 
 
-def _records(file: Path) -> Iterator[Numbered]:
+def _lines(file: Path) -> list[tuple[str, Any]]:
+    """The name of each record, and its text; or itself, where the file is a list of them."""
     lines = read_lines(file)
-    if next((line for line in lines if line.strip()), "").lstrip().startswith("["):
-        found = [(f"{file}: record {n}", r) for n, r in enumerate(load_json(file), start=1)]
-    else:
-        numbered = enumerate(lines, start=1)
-        found = [
-            (f"{file}, line {n}", _parse(line, file, n)) for n, line in numbered if line.strip()
-        ]
-    for where, record in found:
-        if not isinstance(record, dict):
-            raise SightlineError(f"{where} is no record of a picture: {record!s:.40}")
-        things = record.get("annotations", [])
-        if not isinstance(things, list) or not all(isinstance(thing, dict) for thing in things):
-            raise SightlineError(f'{where} has "annotations" that are no list of records')
-        yield Numbered(where, record)
+    if lines and lines[0][1].startswith("["):
+        return [(f"record {n}", record) for n, record in enumerate(load_json(file), start=1)]
+    return [(f"line {n}", line) for n, line in lines]
 
 
-def _parse(line: str, file: Path, number: int) -> Any:
+def _records(file: Path, lines: Sequence[tuple[str, Any]], packing: Packer) -> Iterator[Numbered]:
+    """Those that are no records are told."""
+    for name, told in lines:
+        good = None
+        with packing.record(name, file):
+            good = Numbered(file, name, _record(told, f"{file}, {name}"))
+        if good is not None:
+            yield good
+
+
+def _record(told: Any, where: str) -> Record:
+    record = _parse(told, where) if isinstance(told, str) else told
+    if not isinstance(record, dict):
+        raise SightlineError(f"{where} is no record of a picture: {record!s:.40}")
+    things = record.get("annotations", [])
+    if not isinstance(things, list) or not all(isinstance(thing, dict) for thing in things):
+        raise SightlineError(f'{where} has "annotations" that are no list of records')
+    return record
+
+
+def _parse(line: str, where: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        where = f"{file}, line {number}, column {error.colno}"
-        raise SightlineError(f"{where}: broken JSON ({error.msg})") from error
+        told = f"{where}, column {error.colno}: broken JSON ({error.msg})"
+        raise SightlineError(told) from error
     except (RecursionError, ValueError) as error:
-        raise SightlineError(f"{file}, line {number}: broken JSON ({error})") from error
+        raise SightlineError(f"{where}: broken JSON ({error})") from error
 
 
 def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
@@ -118,7 +137,7 @@ def _classes(folders: Sequence[Path], records: Sequence[Numbered]) -> Classes:
     told = _metadata(folders)
     texts = (folder / name for folder in folders for name in ("classes.txt", "thing_classes.txt"))
     lines = next((read_lines(file) for file in texts if file.is_file()), [])
-    names = told["thing_classes"] or [line.strip() for line in lines if line.strip()]
+    names = told["thing_classes"] or [line for _, line in lines]
     things = [thing for numbered in records for thing in numbered.record.get("annotations", [])]
     used = {
         thing.get("category_id") for thing in things if isinstance(thing.get("category_id"), int)
@@ -160,18 +179,23 @@ def _pack(
     for file, of_file in records.items():
         bases = dict.fromkeys([file.parent, root])
         pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
-        for where, record in of_file:
-            with packer.record():
-                picture = _picture(record, file, pictures, where)
-                size = size_of(record.get("height"), record.get("width"), where)
-                size = size or image_size(picture)
-                packer.picture(_under(root, picture), size, _image_id(record))
-                for number, thing in enumerate(record.get("annotations", []), start=1):
-                    with packer.record():
-                        _thing(packer, thing, classes, size, f"{where}, annotation {number}")
-                with packer.record():
-                    _maps(packer, record, file, classes, where)
+        for numbered in of_file:
+            with packer.record(numbered.name, file):
+                _pack_record(packer, numbered, pictures, classes)
     return packer.finish(classes)
+
+
+def _pack_record(packer: Packer, numbered: Numbered, pictures: Pictures, classes: Classes) -> None:
+    file, name, record = numbered
+    where = numbered.where
+    picture = _picture(record, file, pictures, where)
+    size = size_of(record.get("height"), record.get("width"), where) or image_size(picture)
+    packer.picture(_under(Path(packer.root), picture), size, _image_id(record))
+    for number, thing in enumerate(record.get("annotations", []), start=1):
+        with packer.record(f"{name}, annotation {number}", file):
+            _thing(packer, thing, classes, size, f"{where}, annotation {number}")
+    with packer.record(f"{name}, its maps", file):
+        _maps(packer, record, file, classes, where)
 
 
 def _image_id(record: Record) -> int | str | None:
@@ -183,11 +207,7 @@ def _picture(record: Record, file: Path, pictures: Pictures, where: str) -> Path
     """Where it says, from the file on; else of that name in the data set."""
     told = field(record, "file_name", str, where)
     exact = file.parent / told
-    found = exact if exact.is_file() else pictures.find(told)
-    if found is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {told} (looked in {folders})")
-    return found
+    return exact if is_file(exact) else pictures.need(where, told)
 
 
 def _under(root: Path, file: Path) -> Path:
@@ -199,20 +219,16 @@ def _thing(
 ) -> None:
     category = field(thing, "category_id", int, where)
     if category not in classes.ids:
-        raise SightlineError(f"{where} is of category {category}, which has no name")
+        told = f"{where} is of category {category}, which has no name"
+        raise RecordError("unknown-class", told)
     polygons, counts = read_segmentation(thing.get("segmentation"), size, where)
     box = _box(thing, where) or box_around(polygons, counts, size)
     if box is None:
         raise SightlineError(f"{where} has neither bbox nor segmentation")
-    area: float | None = None
-    if polygons or counts:
-        lengths = runs.expand(counts)[1::2]
-        area = float(lengths.sum()) + sum(polygon(points).area or 0.0 for points in polygons)
     packer.thing(
         box,
         classes.ids.index(category),
         ignore=flag(thing, "iscrowd", where),
-        area=area,
         polygons=polygons,
         counts=counts,
         keypoints=read_keypoints(thing.get("keypoints"), packer.keypoints, where),
@@ -261,7 +277,7 @@ def _maps(packer: Packer, record: Record, file: Path, classes: Classes, where: s
 def _map_file(record: Record, key: str, file: Path, where: str) -> Path:
     """From the file on, as it is told."""
     path = file.parent / field(record, key, str, where)
-    if not path.is_file():
+    if not is_file(path):
         raise SightlineError(f"{where} has a {key} that is not there: {path}")
     return path
 

@@ -3,7 +3,8 @@
 Shapes of one label and one ``group_id`` are the parts of one thing. Rectangles are boxes; polygons,
 circles and masks are masks too. Lines and points are no things: they are left out, and counted in a
 warning. Classes are the labels found in all files, sorted. ``difficult``, which X-AnyLabeling
-writes, makes an ignore region.
+writes, or a flag is_crowd, difficult or ignore makes an ignore region, and ``extra["difficult"]``
+says which of these are one thing.
 """
 
 import base64
@@ -19,17 +20,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.data.find import Pictures, by_folder, head, pictures_of, subfolders
-from sightline.data.images import DAMAGED, TOO_LARGE, image_size
+from sightline.data.find import (
+    Pictures,
+    by_folder,
+    contents,
+    head,
+    of_kind,
+    pictures_of,
+    subfolders,
+)
+from sightline.data.images import DAMAGED, SUFFIXES, TOO_LARGE, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
-from sightline.data.records import LARGEST, field, load_json, numbers, size_of
+from sightline.data.records import IGNORED, LARGEST, field, load_json, numbers, size_of
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
 Record = dict[str, Any]
 LOOKED_FOR = "LabelMe JSON (one beside each picture)"
-_TRIED = 8  # JSON files of a folder that are looked into before it is passed over
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _NO_THINGS = ("line", "linestrip", "point", "points")
 
@@ -39,17 +47,25 @@ def find(path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         return {}
     opened = subfolders(path)
-    files: list[Path] = []
-    for folder in [path, *opened, *(inner for outer in opened for inner in subfolders(outer))]:
-        inside = sorted(folder.glob("*.json"))
-        if any(map(_looks_right, inside[:_TRIED])):
-            files += filter(_looks_right, inside)
-    return by_folder(path, files)
+    folders = [path, *opened, *(inner for outer in opened for inner in subfolders(outer))]
+    return by_folder(path, [file for folder in folders for file in _files(folder)])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those that look right and, where there are such, those that lie beside a picture: they may
+    be damaged."""
+    right = set(of_kind(folder, "*.json", _looks_right))
+    if not right:
+        return []
+    beside = {file.stem for file in contents(folder) if file.suffix.lower() in SUFFIXES}
+    return sorted(right.union(file for file in folder.glob("*.json") if file.stem in beside))
 
 
 def _looks_right(file: Path) -> bool:
+    """The copy of the picture may come before all shapes."""
     start = head(file)
-    return b'"shapes"' in start and (b'"imagePath"' in start or b'"shape_type"' in start)
+    named = b'"imagePath"' in start or b'"shape_type"' in start
+    return (named and b'"shapes"' in start) or b'"imageData"' in start
 
 
 def read(
@@ -63,7 +79,7 @@ def read(
     Warns:
         DataWarning: lines and points were left out.
     """
-    documents = {file: _load(file) for file in found["all"]}
+    documents = packer(path, path, 0).load(found["all"], _load)
     shapes = [shape for document in documents.values() for shape in document["shapes"]]
     things = [shape for shape in shapes if shape.get("shape_type") not in _NO_THINGS]
     if not things:
@@ -73,7 +89,7 @@ def read(
         warnings.warn(told, DataWarning, stacklevel=2)
     names = sorted({shape["label"] for shape in things if isinstance(shape.get("label"), str)})
     return {
-        split: _pack(path, {file: documents[file] for file in found[split]}, names, packer)
+        split: _pack(path, {f: documents[f] for f in found[split] if f in documents}, names, packer)
         for split in wanted
     }
 
@@ -93,13 +109,13 @@ def _pack(path: Path, documents: dict[Path, Record], names: list[str], make: Mak
     pictures = {folder: pictures_of(folder, path) for folder in folders}
     packer = make(path, path, 0)
     for file, document in documents.items():
-        with packer.record():
+        with packer.record(file=file):
             picture = _picture(document, file, pictures[file.parent])
             height, width = document.get("imageHeight"), document.get("imageWidth")
             size = size_of(height, width, str(file)) or image_size(picture)
             packer.picture(picture.relative_to(path), size)
             for group in _groups(document["shapes"]):
-                with packer.record():
+                with packer.record(f"shape {group[0][0]}", file):
                     _thing(packer, group, labels, size, file)
     return packer.finish(Classes(tuple(names)))
 
@@ -108,11 +124,7 @@ def _picture(document: Record, file: Path, pictures: Pictures) -> Path:
     """Beside the file as it says, or named like the file: what it says is often out of date."""
     told = str(document.get("imagePath") or file.stem)
     same = Path(re.split(r"[\\/]", told)[-1]).stem.lower() == file.stem.lower()
-    found = pictures.find(told, file.stem) if same else pictures.find(file.stem, told)
-    if found is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{file}: no picture {told} or {file.stem}.* (looked in {folders})")
-    return found
+    return pictures.need(str(file), *((told, file.stem) if same else (file.stem, told)))
 
 
 def _groups(shapes: Sequence[Record]) -> list[list[tuple[int, Record]]]:
@@ -136,9 +148,17 @@ def _thing(
     parts = [_part(shape, size, f"{file}: shape {number}") for number, shape in group]
     number, first = group[0]
     label = labels[field(first, "label", str, f"{file}: shape {number}")]
-    box, polygons, counts, area = join(parts, size)
-    ignore = any(shape.get("difficult") is True for _, shape in group)
-    packer.thing(box, label, ignore=ignore, area=area, polygons=polygons, counts=counts)
+    box, polygons, counts = join(parts, size)
+    ignore = any(_has(shape, *IGNORED) for _, shape in group)
+    difficult = any(_has(shape, "difficult") for _, shape in group)
+    packer.thing(box, label, ignore=ignore, polygons=polygons, counts=counts, difficult=difficult)
+
+
+def _has(shape: Record, *names: str) -> bool:
+    """Whether it says so itself, or in a flag of one of these names."""
+    flags = shape.get("flags")
+    told = (flags if isinstance(flags, dict) else {}) | {"difficult": shape.get("difficult")}
+    return any(value is True and name.lower() in names for name, value in told.items())
 
 
 def _part(shape: Record, size: tuple[int, int], where: str) -> Part:

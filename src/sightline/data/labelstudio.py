@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.find import Pictures, head, picture_folders, split_of, subfolders
+from sightline.data.find import Pictures, by_name, head, of_kind, picture_folders, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, polygon, turned
@@ -27,8 +27,8 @@ from sightline.types import Classes
 
 Record = dict[str, Any]
 LOOKED_FOR = "Label Studio JSON (its export)"
-_TRIED = 8  # JSON files of a folder that are looked into before it is passed over
 _LARGEST_BRUSH = 1 << 30  # bytes
+_PLACES = {"x", "points", "rle", "imageDataURL", "vertices"}  # what a region has that has a place
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "labels")
 
 
@@ -36,14 +36,8 @@ def find(path: Path) -> dict[str, list[Path]]:
     """The files of each split, by file or folder name, and of "all"."""
     if path.is_file():
         return {"all": [path]} if path.suffix == ".json" and _looks_right(path) else {}
-    found: dict[str, list[Path]] = {}
-    for folder in [path, *subfolders(path)]:
-        for file in filter(_looks_right, sorted(folder.glob("*.json"))[:_TRIED]):
-            found.setdefault("all", []).append(file)
-            split = split_of("/".join(file.relative_to(path).parts))
-            if split:
-                found.setdefault(split, []).append(file)
-    return found
+    folders = [path, *subfolders(path)]
+    return by_name(path, [f for folder in folders for f in of_kind(folder, "*.json", _looks_right)])
 
 
 def _looks_right(file: Path) -> bool:
@@ -60,11 +54,14 @@ def read(
         SightlineError: whatever is wrong in a file, with its task and region.
 
     Warns:
-        DataWarning: key points, or tasks that nobody labelled, were left out.
+        DataWarning: key points, regions without a label that is known here, or tasks that nobody
+            labelled were left out.
     """
-    tasks = {file: _load(file) for file in found["all"]}
+    root = path.parent if path.is_file() else path
+    tasks = packer(root, root, 0).load(found["all"], _load)
     labelled = {file: [t for t in of if _regions(t) is not None] for file, of in tasks.items()}
-    regions = [r for of in labelled.values() for task in of for r in _regions(task) or []]
+    all_labelled = [task for of_file in labelled.values() for task in of_file]
+    regions = [region for task in all_labelled for region in _regions(task) or []]
     names = sorted({name for region in regions for name in _names(region)})
     if not names:
         raise SightlineError(f"{path} has no regions in its {len(tasks)} Label Studio files")
@@ -72,13 +69,17 @@ def read(
         "tasks without an annotation": sum(map(len, tasks.values()))
         - sum(map(len, labelled.values())),
         "key points": sum("keypointlabels" in _value(region) for region in regions),
+        "regions without a label that is read": sum(
+            _unlabelled(_regions(t) or []) for t in all_labelled
+        ),
     }
     told = [f"{count} {what}" for what, count in left_out.items() if count]
     if told:
         warnings.warn(f"{path}: {', '.join(told)} left out", DataWarning, stacklevel=2)
-    root = path.parent if path.is_file() else path
     return {
-        split: _pack(root, split, {file: labelled[file] for file in found[split]}, names, packer)
+        split: _pack(
+            root, split, {f: labelled[f] for f in found[split] if f in labelled}, names, packer
+        )
         for split in wanted
     }
 
@@ -111,6 +112,18 @@ def _names(region: Any) -> list[str]:
     return [str(name) for names in named if isinstance(names, list) for name in names]
 
 
+def _unlabelled(regions: Sequence[Any]) -> int:
+    """How many places have no label. Shape and label may stand in two regions of one id."""
+    named = {str(region.get("id")) for region in regions if _names(region)}
+    placed = {
+        str(region.get("id", number))
+        for number, region in enumerate(regions)
+        if isinstance(region, dict) and _PLACES & _value(region).keys()
+    }
+    points = {str(r.get("id")) for r in regions if "keypointlabels" in _value(r)}
+    return len(placed - named - points)
+
+
 def _pack(
     root: Path, split: str, tasks: dict[Path, list[Record]], names: list[str], make: MakePacker
 ) -> Packed:
@@ -120,19 +133,22 @@ def _pack(
         bases = dict.fromkeys([file.parent, root])
         pictures = Pictures(picture_folders(list(bases), None if split == "all" else split))
         for task in of_file:
-            with packer.record():
-                _task(packer, task, labels, pictures, f"{file}: task {task.get('id')}")
+            name = f"task {task.get('id')}"
+            with packer.record(name, file):
+                _task(packer, task, name, labels, pictures, file)
     return packer.finish(Classes(tuple(names)))
 
 
 def _task(
-    packer: Packer, task: Record, labels: dict[str, int], pictures: Pictures, where: str
+    packer: Packer,
+    task: Record,
+    record: str,
+    labels: dict[str, int],
+    pictures: Pictures,
+    file: Path,
 ) -> None:
-    told = list(_file_names(task, where))
-    picture = pictures.find(*told)
-    if picture is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        raise SightlineError(f"{where}: no picture {told[0]} (looked in {folders})")
+    where = f"{file}: {record}"
+    picture = pictures.need(where, *_file_names(task, where))
     said = _regions(task) or []
     if not all(isinstance(region, dict) for region in said):
         raise SightlineError(f"{where} has a region that is no record")
@@ -141,17 +157,13 @@ def _task(
     size = size_of(first.get("original_height"), first.get("original_width"), where)
     size = size or image_size(picture)
     packer.picture(picture.relative_to(packer.root), size, _image_id(task))
-    for region in regions:
-        with packer.record():
-            part = _part(region, size, f"{where}, region {region.get('id')}")
-            for name in _names(region):
-                packer.thing(
-                    part.box,
-                    labels[name],
-                    area=part.area,
-                    polygons=part.polygons,
-                    counts=part.counts,
-                )
+    labelled = ((region, label) for region in regions for label in _names(region))
+    for region, label in labelled:
+        several = f" ({label})" if len(_names(region)) > 1 else ""
+        name = f"{record}, region {region.get('id')}{several}"
+        with packer.record(name, file):
+            part = _part(region, size, f"{file}: {name}")
+            packer.thing(part.box, labels[label], polygons=part.polygons, counts=part.counts)
 
 
 def _image_id(task: Record) -> int | str | None:
@@ -161,7 +173,8 @@ def _image_id(task: Record) -> int | str | None:
 
 def _file_names(task: Record, where: str) -> Iterator[str]:
     """The names that the address of a picture stands for. An upload has eight digits before its
-    name, and its picture may have them or not; local files are asked for as "?d=folder/name"."""
+    name, and its picture may have them or not, in any folder; local files are asked for as
+    "?d=folder/name"."""
     data = field(task, "data", dict, where)
     addresses = [text for text in data.values() if isinstance(text, str)]
     pictures = [text for text in addresses if Path(_path(text)).suffix.lower() in SUFFIXES]
@@ -170,7 +183,8 @@ def _file_names(task: Record, where: str) -> Iterator[str]:
         raise SightlineError(f'{where} has no picture in its "data"')
     name = _path(address)
     yield name
-    yield re.sub(r"^[0-9a-f]{8}-", "", name.rsplit("/", 1)[-1])
+    if upload := re.search(r"(?:^|/)([0-9a-f]{8}-([^/]+))$", name):
+        yield from upload.groups()
 
 
 def _path(address: str) -> str:

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sightline.data.images import DAMAGED, TOO_LARGE
+from sightline.data.records import RecordError
 from sightline.data.strings import Strings
 from sightline.errors import SightlineError
 from sightline.shapes import Int
@@ -66,16 +67,17 @@ def read_numbers(path: str | Path) -> Numbers:
     or 16 bits; a colour is red + 256 green + 65536 blue, as in COCO's panoptic maps.
 
     Raises:
-        SightlineError: the file is missing or holds no picture that can be decoded.
+        RecordError: the file is missing or holds no picture that can be decoded.
     """
     try:
         with Image.open(path) as image:
             single = len(image.getbands()) == 1 and image.mode != "F"
             pixels = np.asarray(image if single else image.convert("RGB")).astype(np.int64)
     except UnidentifiedImageError as error:
-        raise SightlineError(f"cannot read {path} as a picture: unknown format") from error
+        told = f"cannot read {path} as a picture: unknown format"
+        raise RecordError("unreadable-map", told) from error
     except (*DAMAGED, *TOO_LARGE) as error:
-        raise SightlineError(f"cannot read {path}: {error}") from error
+        raise RecordError("unreadable-map", f"cannot read {path}: {error}") from error
     if pixels.ndim == 2:
         return pixels
     red, green, blue = pixels.transpose(2, 0, 1)

@@ -10,17 +10,18 @@ import warnings
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sightline.data.images import read_image
 from sightline.data.maps import PackedLabels, PackedPanoptic
+from sightline.data.parts import mask_area
 from sightline.data.records import RecordError
 from sightline.data.strings import PackedCaptions, Strings, in_one_row, spans_between
 from sightline.errors import SightlineError
@@ -28,6 +29,7 @@ from sightline.shapes import Bool, Float, Int, UInt8
 from sightline.types import Classes, Instances, Polygons, Rle, Scene, Segment
 
 _REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
+_Loaded = TypeVar("_Loaded")
 
 
 @runtime_checkable
@@ -212,6 +214,7 @@ class Packer:
         self.paths: list[str] = []
         self.image_ids: list[int | str | None] = []
         self._taken = dict[str, str]()  # the path of each id
+        self._files = set[str]()
         self.sizes, self.thing_at = array("q"), array("q")
         self.boxes, self.labels, self.ignore = array("d"), array("q"), array("b")
         self.area, self.points, self.keypoint_values = array("d"), array("d"), array("d")
@@ -222,14 +225,27 @@ class Packer:
         self.meaning: Mapping[int, int] = {}
         self.segments: dict[int, Sequence[Segment]] = {}
         self.captions: dict[int, Sequence[str]] = {}
-        self.dropped = self.clipped = 0
+        self.dropped = self.clipped = self.again = 0
+        self._records: list[tuple[Path, str]] = []  # that are being read, the innermost last
 
     @contextmanager
     def record(self, name: str = "", file: Path | None = None) -> Iterator[None]:
         """Around the reading of one record, a picture's or a thing's: what is wrong in it is an
         error. (The doctor's packer notes it instead, and goes on with the next; it calls the record
         by its name in the file, which is the source where none is given.)"""
-        yield
+        self._records.append((Path(self.source) if file is None else file, name))
+        try:
+            yield
+        finally:
+            self._records.pop()
+
+    def load(self, files: Iterable[Path], load: Callable[[Path], _Loaded]) -> dict[Path, _Loaded]:
+        """What the files hold, each a record of its own."""
+        loaded = {}
+        for file in files:
+            with self.record(file=file):
+                loaded[file] = load(file)
+        return loaded
 
     def picture(
         self, path: str | Path, size: tuple[int, int], image_id: int | str | None = None
@@ -246,12 +262,19 @@ class Packer:
             told = f"{self._taken[taken]} and {name} have one id, {taken}"
             if image_id is None:
                 told = f"two records are of {name}"
-            raise RecordError("duplicate-id", f"{self.source}: {told}")
+            raise RecordError("duplicate-id", f"{self._where()}: {told}")
+        self.again += name in self._files
+        self._files.add(name)
         self._taken[taken] = name
         self.paths.append(name)
         self.sizes.extend(size)
         self.image_ids.append(image_id)
         self.thing_at.append(len(self.labels))
+
+    def _where(self) -> str:
+        """Of the record being read."""
+        file, name = self._records[-1] if self._records else (self.source, "")
+        return f"{file}, {name}" if name else str(file)
 
     def label_map(self, path: str | Path, meaning: Mapping[int, int]) -> None:
         """Of the picture last taken in. ``meaning`` is the label of each value that may stand in
@@ -282,8 +305,8 @@ class Packer:
     ) -> None:
         """One thing of the picture last taken in; ``box`` is xyxy, continuous.
 
-        ``area`` is that of the clipped box where it is left out. ``polygons`` are flat: x, y, x, y;
-        those with fewer than three points enclose nothing and are left out.
+        ``area`` is that of the mask, or else of the clipped box, where it is left out. ``polygons``
+        are flat: x, y, x, y; those with fewer than three points enclose nothing and are left out.
         ``counts`` are a compressed RLE's. ``keypoints`` are flat, x, y, visibility, and as many for
         every thing.
         """
@@ -298,14 +321,17 @@ class Packer:
         self.boxes.extend((x1, y1, x2, y2))
         self.labels.append(label)
         self.ignore.append(ignore)
+        enclosing = list(filter(encloses, polygons))
+        if area is None and (enclosing or counts):
+            area = mask_area(enclosing, counts)
         self.area.append((x2 - x1) * (y2 - y1) if area is None else area)
         self.keypoint_values.extend(keypoints)
         for name, value in extra.items():
             self.extra.setdefault(name, []).append(value)
-        self._mask(polygons, counts)
+        self._mask(enclosing, counts)
 
     def _mask(self, polygons: Sequence[Sequence[float]], counts: bytes) -> None:
-        for polygon in filter(encloses, polygons):
+        for polygon in polygons:
             self.points.extend(polygon)
             self.point_at.append(len(self.points) // 2)
         self.polygon_at.append(len(self.point_at) - 1)
@@ -315,7 +341,7 @@ class Packer:
         """The data set.
 
         Warns:
-            DataWarning: boxes were dropped or clipped.
+            DataWarning: boxes were dropped or clipped, or pictures are listed again.
         """
         self._warn()
         things = len(self.labels)
@@ -374,10 +400,13 @@ class Packer:
 
     def _warn(self) -> None:
         mended = {
-            "without area dropped": self.dropped,
-            "reaching outside the picture clipped": self.clipped,
+            ("box", "boxes", "without area dropped"): self.dropped,
+            ("box", "boxes", "reaching outside the picture clipped"): self.clipped,
+            ("picture", "pictures", "listed again under another id"): self.again,
         }
-        told = [f"{n} box{'' if n == 1 else 'es'} {what}" for what, n in mended.items() if n]
+        told = [
+            f"{n} {one if n == 1 else many} {what}" for (one, many, what), n in mended.items() if n
+        ]
         if told:
             warnings.warn(f"{self.source}: {', '.join(told)}", DataWarning, stacklevel=2)
 

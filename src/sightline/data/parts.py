@@ -1,7 +1,7 @@
 """Shapes as labelling tools draw them, and several of them as the parts of one thing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,54 @@ class Part(NamedTuple):
     box: tuple[float, float, float, float]  # xyxy
     polygons: tuple[list[float], ...] = ()  # flat: x, y, x, y
     counts: bytes = b""
-    area: float | None = None  # of the mask
+
+
+def mask_area(polygons: Sequence[Sequence[float]], counts: bytes) -> float:
+    """Of an RLE, or of all flat polygons, each filled by the even-odd rule."""
+    if counts:
+        return float(runs.expand(counts)[1::2].sum())
+    return sum(map(_area, polygons))
+
+
+def _area(polygon: Sequence[float]) -> float:
+    """The parts and holes of a polygon that lines there and back join are loops: a loop in an odd
+    number of others is a hole."""
+    loops = [np.array(loop, np.float64) for loop in _loops(polygon) if len(loop) > 2]
+    if len(loops) == 1:
+        return abs(_signed(loops[0]))
+    depths = [sum(_holds(other, loop[0]) for other in loops if other is not loop) for loop in loops]
+    areas = [abs(_signed(loop)) for loop in loops]
+    return math.fsum(-a if depth % 2 else a for a, depth in zip(areas, depths, strict=True))
+
+
+def _loops(polygon: Sequence[float]) -> Iterator[list[tuple[float, float]]]:
+    """A closed polygon cut where it comes back to a point that it has been at."""
+    points = list(zip(polygon[::2], polygon[1::2], strict=True))
+    path: list[tuple[float, float]] = []
+    places: dict[tuple[float, float], int] = {}
+    for point in [*points, points[0]]:
+        if point in places:
+            loop = path[places[point] :]
+            yield loop
+            del path[places[point] :]
+            for left in loop:
+                del places[left]
+        places[point] = len(path)
+        path.append(point)
+
+
+def _signed(loop: NDArray[np.float64]) -> float:
+    xs, ys = (loop - loop[0]).T
+    return float(xs @ np.roll(ys, -1) - ys @ np.roll(xs, -1)) / 2
+
+
+def _holds(loop: NDArray[np.float64], point: NDArray[np.float64]) -> bool:
+    """Whether a ray from the point to the right crosses the loop an odd number of times."""
+    (x, y), (xs, ys) = point, loop.T
+    ends_x, ends_y = np.roll(xs, -1), np.roll(ys, -1)
+    across = (ys > y) != (ends_y > y)
+    crossing = xs[across] + (y - ys[across]) * (ends_x - xs)[across] / (ends_y - ys)[across]
+    return bool(np.count_nonzero(crossing > x) % 2)
 
 
 def rectangle(xs: Sequence[float], ys: Sequence[float]) -> Part:
@@ -31,9 +78,7 @@ def rectangle(xs: Sequence[float], ys: Sequence[float]) -> Part:
 
 def polygon(points: Sequence[float]) -> Part:
     """``points`` are flat: x, y, x, y."""
-    xs, ys = np.array(points[::2]), np.array(points[1::2])
-    area = abs(float(xs @ np.roll(ys, -1) - ys @ np.roll(xs, -1))) / 2
-    return rectangle(xs.tolist(), ys.tolist())._replace(polygons=(list(points),), area=area)
+    return rectangle(points[::2], points[1::2])._replace(polygons=(list(points),))
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Part:
@@ -74,7 +119,7 @@ def block(pixels: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, i
     y, x = max(top, 0), max(left, 0)
     box = (x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
     x1, y1, x2, y2 = map(float, box)
-    return Part((x1, y1, x2, y2), counts=counts, area=float(inside.sum()))
+    return Part((x1, y1, x2, y2), counts=counts)
 
 
 def join(parts: Sequence[Part], size: tuple[int, int]) -> Part:
@@ -90,8 +135,7 @@ def join(parts: Sequence[Part], size: tuple[int, int]) -> Part:
         return Part(box)
     polygons = [outline for part in shown for outline in _outlines(part)]
     if not any(part.counts for part in shown):
-        areas = [_area(part) for part in shown]
-        return Part(box, tuple(polygons), area=sum(areas))
+        return Part(box, tuple(polygons))
     shapes: list[Rle | Polygons] = [
         {"size": list(size), "counts": part.counts} for part in shown if part.counts
     ]
@@ -105,8 +149,3 @@ def _outlines(part: Part) -> tuple[list[float], ...]:
     """The polygons of a part; a mere box as one."""
     x1, y1, x2, y2 = part.box
     return part.polygons if part.polygons or part.counts else ([x1, y1, x2, y1, x2, y2, x1, y2],)
-
-
-def _area(part: Part) -> float:
-    x1, y1, x2, y2 = part.box
-    return (x2 - x1) * (y2 - y1) if part.area is None else part.area

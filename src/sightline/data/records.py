@@ -17,6 +17,7 @@ class RecordError(SightlineError):
         self.kind, self.here = kind, here or message
 
 
+IGNORED = ("is_crowd", "iscrowd", "crowd", "difficult", "ignore")  # names of a user's own flags
 LARGEST = 1 << 24  # pixels on a side: beyond, it is a slip and not a picture
 _BEYOND = 1e30  # of single precision, in which data sets are packed, before it becomes infinite
 
@@ -120,3 +121,11 @@ def numbers(values: Any, where: str, key: str) -> list[float]:
     if not all(abs(value) < _BEYOND for value in converted):  # NaN is not
         raise SightlineError(f'{where} has a "{key}" that is not finite, or beyond all bounds')
     return converted
+
+
+def whole_numbers(values: Any, where: str, key: str) -> list[int]:
+    """Likewise a list of whole numbers; 3.0 passes for 3."""
+    found = numbers(values, where, key)
+    if not all(value.is_integer() for value in found):
+        raise SightlineError(f'{where} has a "{key}" that is no list of whole numbers')
+    return list(map(int, found))

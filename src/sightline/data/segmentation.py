@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from sightline.data import runs
 from sightline.data.packed import encloses
-from sightline.data.records import numbers
+from sightline.data.records import numbers, whole_numbers
 from sightline.errors import SightlineError
 
 
@@ -38,15 +36,14 @@ def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> 
         raise SightlineError(f"{where} has an RLE of size {told} in a picture of {list(size)}")
     try:
         if isinstance(counts, str):
-            lengths = runs.expand(counts.encode())
+            lengths = runs.expand(counts.encode()).tolist()
         else:
-            lengths = np.array(numbers(counts, where, "counts")).astype(np.int64)
-            counts = runs.compress(lengths.tolist())
+            lengths = whole_numbers(counts, where, "counts")
     except ValueError as error:
         raise SightlineError(f"{where} has a broken RLE: {error}") from error
-    if len(lengths) == 0 or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
+    if min(lengths, default=-1) < 0 or sum(lengths) != size[0] * size[1]:
         raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
-    return counts.encode() if isinstance(counts, str) else counts
+    return counts.encode() if isinstance(counts, str) else runs.compress(lengths)
 
 
 def box_around(

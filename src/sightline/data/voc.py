@@ -11,20 +11,21 @@ names found in all files, sorted.
 """
 
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from sightline.data.find import Pictures, by_folder, pictures_of, read_lines, split_of, subfolders
-from sightline.data.images import SUFFIXES, image_size
+from sightline.data.find import Pictures, by_folder, by_lists, pictures_of, split_of, subfolders
+from sightline.data.images import image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
-from sightline.data.records import LARGEST, RecordError, load_xml
+from sightline.data.records import LARGEST, load_xml
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
 LOOKED_FOR = "Pascal VOC XML (Annotations/*.xml, *.xml or train/*.xml)"
+_YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
+_MAPS = ("segmentationclass", "segmentationobject")
 _LISTS = ("ImageSets/Main", "ImageSets")
 
 
@@ -36,10 +37,8 @@ def find(path: Path) -> dict[str, list[Path]]:
     xmls = [xml for folder in _xml_folders(path) for xml in sorted(folder.glob("*.xml"))]
     if not xmls:
         return {}
-    listed = _listed(path, xmls)
-    if listed:
-        return listed | {"all": xmls}
-    return by_folder(path, xmls)
+    listed = next(filter(None, (by_lists(path / name, xmls) for name in _LISTS)), None)
+    return by_folder(path, xmls) if listed is None else listed | {"all": xmls}
 
 
 def _xml_folders(path: Path) -> list[Path]:
@@ -54,41 +53,6 @@ def _xml_folders(path: Path) -> list[Path]:
     return folders
 
 
-def _listed(path: Path, xmls: list[Path]) -> dict[str, list[Path]]:
-    """Splits by the lists of ImageSets. A picture listed without an XML gets the path it would
-    have, so that reading that split says what is missing."""
-    by_stem = {xml.stem: xml for xml in xmls}
-    for folder in (path / name for name in _LISTS):
-        listed = {}
-        for file in sorted(folder.glob("*.txt")):
-            split = split_of(file.stem)
-            if split is not None and file.stem.isalpha():  # not aeroplane_train.txt
-                names = [_names_last(entry) for entry in _entries(file)]
-                listed[split] = [
-                    by_stem.get(name) or _by_stem_of(name, by_stem, xmls[0]) for name in names
-                ]
-        if listed:
-            return listed
-    return {}
-
-
-def _entries(file: Path) -> list[str]:
-    """The first word of each line."""
-    return [line.split()[0] for line in read_lines(file) if line.strip()]
-
-
-def _names_last(entry: str) -> str:
-    """``i0.jpg`` of ``JPEGImages/i0.jpg``, as some tools list pictures."""
-    return re.split(r"[\\/]", entry)[-1]
-
-
-def _by_stem_of(name: str, by_stem: dict[str, Path], beside: Path) -> Path:
-    """The XML of a file name, or the path it would have."""
-    ending = Path(name).suffix
-    stem = name.removesuffix(ending) if ending.lower() in {*SUFFIXES, ".xml"} else name
-    return by_stem.get(stem, beside.with_name(f"{stem}.xml"))
-
-
 def read(
     path: Path, found: dict[str, list[Path]], wanted: Sequence[str], packer: MakePacker = Packer
 ) -> dict[str, Packed]:
@@ -96,20 +60,28 @@ def read(
 
     Raises:
         SightlineError: whatever is wrong in a file.
+
+    Warns:
+        DataWarning: there are label maps too, which are not read.
     """
     packing = packer(path, path, 0)
     _check_lists(path, found, wanted, packing)
-    trees: dict[Path, Element] = {}
-    for xml in found["all"]:
-        with packing.record(file=xml):
-            trees[xml] = load_xml(xml)
+    trees = packing.load(found["all"], load_xml)
     labels = _labels(path, trees)
     place = _pack(path, trees, labels, packing)
     packed = packing.finish(Classes(tuple(labels)))
+    _warn_of_maps(path)
     return {
         split: packed.take([place[x] for x in _once(path, split, found[split]) if x in place])
         for split in wanted
     }
+
+
+def _warn_of_maps(path: Path) -> None:
+    maps = [folder.name for folder in subfolders(path) if folder.name.lower() in _MAPS]
+    if maps:
+        told = f"{path}: its label maps are not read beside the XML: {', '.join(maps)}"
+        warnings.warn(told, DataWarning, stacklevel=3)
 
 
 def _check_lists(
@@ -165,13 +137,13 @@ def _pack(
 
 
 def _thing(packer: Packer, thing: Element, labels: Mapping[str, int], xml: Path) -> None:
-    difficult = _flag(thing, "difficult")
+    difficult = _flag(thing, "difficult", xml)
     packer.thing(
         _box(thing, xml),
         labels[_name(thing, xml)],
         ignore=difficult,
         difficult=difficult,
-        truncated=_flag(thing, "truncated"),
+        truncated=_flag(thing, "truncated", xml),
     )
 
 
@@ -179,12 +151,7 @@ def _picture(tree: Element, xml: Path, pictures: Pictures) -> Path:
     """Named like the XML, or, failing that, as the XML says: <filename> is often out of date."""
     told = tree.findtext("filename") or xml.stem
     same = Path(told).stem.lower() == xml.stem.lower()
-    file = pictures.find(told, xml.stem) if same else pictures.find(xml.stem, told)
-    if file is None:
-        folders = ", ".join(str(folder) for folder in pictures.folders[:4])
-        where = f"no picture {told} or {xml.stem}.* (looked in {folders})"
-        raise RecordError("missing-picture", f"{xml}: {where}")
-    return file
+    return pictures.need(str(xml), *((told, xml.stem) if same else (xml.stem, told)))
 
 
 def _name(thing: Element, xml: Path) -> str:
@@ -198,8 +165,12 @@ def _told_name(thing: Element) -> str:
     return (thing.findtext("name") or "").strip()
 
 
-def _flag(thing: Element, tag: str) -> bool:
-    return (thing.findtext(tag) or "0").strip().lower() not in ("", "0", "false", "no")
+def _flag(thing: Element, tag: str, xml: Path) -> bool:
+    """Left out, empty or unspecified, it is not set."""
+    word = (thing.findtext(tag) or "").strip().lower()
+    if word not in (*_YES, *_NO):
+        raise SightlineError(f"{xml}: a <{tag}> that is neither 0 nor 1: {word:.40}")
+    return word in _YES
 
 
 def _size(tree: Element, file: Path, xml: Path) -> tuple[int, int]:

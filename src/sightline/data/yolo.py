@@ -13,18 +13,19 @@ by the even-odd rule, as COCO's tools do, it covers the same pixels.
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.data.find import split_of, subfolders
+from sightline.data.find import contents, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
-from sightline.data.packed import MakePacker, Packed, Packer
+from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
+from sightline.data.records import RecordError
 from sightline.data.yolo_yaml import (
     looks_right,
     read_classes,
-    read_lines,
     read_names,
     read_splits,
     read_yaml,
@@ -46,6 +47,15 @@ class Found(NamedTuple):
     sources: list[Path]  # folders of pictures, or lists of them
 
 
+class Told(NamedTuple):
+    """A picture of a split, and where it is told of."""
+
+    file: Path  # a list of pictures, or the picture itself
+    record: str  # the line of a list
+    line: str
+    picture: Path | None  # none where the line leads nowhere
+
+
 def find(path: Path) -> dict[str, Found]:
     """The folders and lists of each split: as the YAML says, or, without one, those named after
     splits; "all" where there are none. ``path`` is a folder or a YAML file.
@@ -56,7 +66,7 @@ def find(path: Path) -> dict[str, Found]:
     if path.is_file():
         fits = path.suffix.lower() in YAML and looks_right(path)
         return _by_yaml(path) if fits else {}
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in YAML]
+    files = [file for file in contents(path) if file.suffix.lower() in YAML]
     files = [file for file in files if file.is_file() and looks_right(file)]
     files = [file for file in files if file.stem == "data"] or files
     if len(files) > 1:
@@ -66,15 +76,19 @@ def find(path: Path) -> dict[str, Found]:
 
 
 def _by_yaml(file: Path) -> dict[str, Found]:
-    """What a split's entry leads to, or the path it should; a test split that is told of but not
-    there (Roboflow always tells of one) is none."""
+    """What a split's entry leads to, or the path it should. A test split that is told of but not
+    there (Roboflow always tells of one) is none, nor is one without a label (COCO's own)."""
     document = read_yaml(file)
     told = document.get("path")
     bases = [file.parent / told, file.parent] if isinstance(told, str) else [file.parent]
     found = {}
     for split, entries in read_splits(document, file).items():
         located = [_locate(entry, bases) for entry in entries]
-        if split != "test" or any(located):
+        there = Found(file, [way for way in located if way])
+        if split == "test" and there.sources and not _is_labelled(there):
+            told = f"{file}: test is left out: none of its pictures has a label file"
+            warnings.warn(told, DataWarning, stacklevel=2)
+        elif split != "test" or there.sources:
             paths = [way or file.parent / e for way, e in zip(located, entries, strict=True)]
             found[split] = Found(file, paths)
     return found
@@ -107,30 +121,29 @@ def _by_folders(path: Path) -> dict[str, Found]:
                 sources.setdefault(split, []).append(inner if inner.is_dir() else folder)
         sources = sources or {"all": [images if images.is_dir() else path]}
     found = {split: Found(names, listed) for split, listed in sources.items()}
-    pictures = (p for each in found.values() for p in _pictures(each))
-    return found if any(_label_file(picture) for picture in pictures) else {}
+    return found if any(map(_is_labelled, found.values())) else {}
 
 
-def _pictures(found: Found) -> Iterator[Path]:
+def _is_labelled(found: Found) -> bool:
+    """Whether any picture is."""
+    return any(told.picture and _label_file(told.picture) for told in _pictures(found))
+
+
+def _pictures(found: Found) -> Iterator[Told]:
     """Of a split: all in its folders, however deep, and those on its lists."""
     for source in found.sources:
         if source.is_dir():
-            yield from sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+            yield from (Told(file, "", "", file) for file in files)
         elif source.suffix == ".txt" and source.is_file():
-            yield from _listed(source, found.described.parent)
+            for number, line in read_lines(source):
+                picture = _locate(line, [source.parent, found.described.parent])
+                yield Told(source, f"line {number}", line, picture)
         else:
             raise SightlineError(
                 f"{found.described} names {source}, which is neither a folder of pictures nor a "
                 "list of them (.txt)"
             )
-
-
-def _listed(file: Path, base: Path) -> Iterator[Path]:
-    for number, line in read_lines(file):
-        picture = _locate(line, [file.parent, base])
-        if picture is None:
-            raise SightlineError(f"{file}, line {number}: no picture {line[:200]}")
-        yield picture
 
 
 def _label_file(picture: Path) -> Path | None:
@@ -162,7 +175,7 @@ def read(
 
 
 def _pack(found: Found, classes: Classes, values: int, make: MakePacker) -> Packed:
-    files = [file.absolute() for file in dict.fromkeys(_pictures(found))]
+    files = _files(found, make(found.described, found.described.parent, 0))
     sources = ", ".join(map(str, found.sources))
     if not files:
         raise SightlineError(f"{found.described} names {sources}, where there is no picture")
@@ -175,14 +188,26 @@ def _pack(found: Found, classes: Classes, values: int, make: MakePacker) -> Pack
     root = Path(commonpath([file.parent for file in files]))
     packer = make(root, root, len(classes.keypoints))
     for file, label_file in zip(files, labels, strict=True):
-        with packer.record():
+        with packer.record(file=file):
             size = image_size(file)
             packer.picture(file.relative_to(root), size)
-            for number, line in read_lines(label_file) if label_file else ():
-                with packer.record():
-                    where = f"{label_file}, line {number}"
-                    _thing(packer, line, size, classes, values, where)
+            for own, lines in packer.load([label_file] if label_file else [], read_lines).items():
+                for number, line in lines:
+                    with packer.record(f"line {number}", own):
+                        _thing(packer, line, size, classes, values, f"{own}, line {number}")
     return packer.finish(classes)
+
+
+def _files(found: Found, packing: Packer) -> list[Path]:
+    """The pictures of a split, each once; a line that leads to none is told."""
+    files = dict[Path, None]()
+    for file, record, line, picture in _pictures(found):
+        with packing.record(record, file):
+            if picture is None:
+                told = f"{file}, {record}: no picture {line[:200]}"
+                raise RecordError("missing-picture", told)
+            files[picture.absolute()] = None
+    return list(files)
 
 
 def _thing(
@@ -190,7 +215,8 @@ def _thing(
 ) -> None:
     label, *shape = _numbers(line, where)
     if label not in range(len(classes)):
-        raise SightlineError(f"{where} is of class {label:g}, but there are {len(classes)} names")
+        told = f"{where} is of class {label:g}, but there are {len(classes)} names"
+        raise RecordError("unknown-class", told)
     count, points = len(classes.keypoints), [0.0] * (3 * len(classes.keypoints))
     if len(shape) == 4 or (count and len(shape) == 4 + count * values):
         if len(shape) > 4:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sightline.data.categories import mirrored
-from sightline.data.find import split_of
+from sightline.data.find import head, read_lines, split_of
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -23,10 +23,9 @@ _MOST = 1 << 16  # classes or keypoints: beyond, it is a slip
 
 def looks_right(file: Path) -> bool:
     """Whether a YAML of any name may describe a data set, by its first lines."""
-    with file.open("rb") as opened:
-        head = opened.read(1 << 16)
+    start = head(file)
     wanted = (rb"names|nc", rb"train|trainval|val|valid|validation|test")
-    return all(re.search(rb"^[\"']?(%b)[\"']?\s*:" % key, head, re.MULTILINE) for key in wanted)
+    return all(re.search(rb"^[\"']?(%b)[\"']?\s*:" % key, start, re.MULTILINE) for key in wanted)
 
 
 def read_yaml(file: Path) -> Document:
@@ -142,18 +141,3 @@ def _distinct(names: list[str], file: Path) -> tuple[str, ...]:
     if times > 1:
         raise SightlineError(f'{file}: {times} classes are called "{name}"')
     return tuple(names)
-
-
-def read_lines(file: Path) -> list[tuple[int, str]]:
-    """The lines with something on them, and their numbers.
-
-    Raises:
-        SightlineError: it cannot be read.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise SightlineError(f"{file}: not a text in UTF-8, save it as such") from error
-    except OSError as error:
-        raise SightlineError(f"cannot read {file}: {error.strerror}") from error
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
