@@ -88,11 +88,10 @@ def work(todo: Sequence[Case], material: Path, scratch: Path, results: int) -> N
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for number in (1, 2):
-        handle = os.open(
-            scratch / f"stream{number}", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        )
-        os.dup2(handle, number)
+    elsewhere = os.open(scratch / "elsewhere", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(elsewhere, number)
+        setattr(sys, name, (scratch / name).open("a+"))
     with os.fdopen(results, "w") as pipe:
         for case in todo:
             print(json.dumps([str(case)]), file=pipe, flush=True)
