@@ -13,7 +13,6 @@ import random
 import shutil
 import struct
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -30,7 +29,7 @@ from sightline.cli import main
 from sightline.data.folder import open_dataset, open_splits
 from sightline.data.loader import eval_loader
 from sightline.data.packed import Packed
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, as_command
 from sightline.preprocess import Preprocess
 
 
@@ -95,7 +94,7 @@ def judged(told: Told, lines: int = 1, done: Sequence[int] = DONE) -> Told:
 OF_THE_WHOLE = (
     *("no known layout", "nothing to train on", "one picture cannot be both", "has no split"),
     *("has no annotations", "has no things in", "has no regions in", "has no labels"),
-    *("no class is in both",),
+    *("no class is in both", "has label maps, which", "the list of", "has no label"),
 )
 # ... and where two of them differ, of which the other is named, too.
 OF_TWO = ("its annotation says", "segments that are not listed", "values that stand for no class")
@@ -189,20 +188,16 @@ def _read_again(copy: Path, told: Told) -> None:
 
 def as_line(work: Callable[[], object]) -> int:
     """As the command line tells of what goes wrong in Python."""
-    from sightline.errors import show_warning
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
-        try:
-            work()
-        except SightlineError as error:
-            print("error:", " ".join(str(error).split()), file=sys.stderr)
-            return 2
-    return 0
+    def done() -> int:
+        work()
+        return 0
+
+    return as_command(done)
 
 
 def outcome(told: Told) -> str:
-    return "result" if told.code == 0 else told.errors[-1]
+    return told.errors[-1] if told.code == 2 else "result"
 
 
 def _look_through(data: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,18 @@ def test_the_division_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
 def test_neither_side_is_ever_empty(tmp_path: Path, share: float) -> None:
     folder = write_coco_folder(tmp_path, coco_document(2))
     assert [len(data) for data in open_dataset(folder, val=share)] == [1, 1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names of files are text")
+def test_names_of_files_that_are_no_text_are_divided_too(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "images" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        for suffix in (".png", ".txt"):
+            name = tmp_path / "images" / f"{number}{suffix}"
+            name.rename(os.fsdecode(os.fsencode(name.with_suffix("")) + b"\xe9" + suffix.encode()))
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert list(map(len, open_dataset(tmp_path))) == [2, 1]
 
 
 def test_what_cannot_be_divided(tmp_path: Path) -> None:

@@ -125,4 +125,5 @@ def _divide(dataset: Packed, val: float, seed: int) -> Splits:
 
 
 def _hash(seed: int, name: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    told = f"{seed}:{name}".encode(errors="surrogatepass")  # names of files may be no text
+    return hashlib.blake2b(told, digest_size=8).digest()
