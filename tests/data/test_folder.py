@@ -263,6 +263,11 @@ def test_all_real_folders_open(real_data: Path) -> None:
     assert people.train.classes.mirrored[:5] == (0, 2, 1, 4, 3)
 
 
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"cannot read .*: File name too long"):
+        open_dataset(tmp_path / ("x" * 300))
+
+
 def test_a_device_is_no_folder() -> None:
     with pytest.raises(SightlineError, match="/dev/full is neither a folder nor a file"):
         open_dataset("/dev/full")

@@ -98,10 +98,13 @@ def open_splits(path: str | Path) -> dict[str, Packed]:
 
 def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:
     """The module of the format, and what its ``find`` found."""
-    if not path.exists():
-        raise SightlineError(f"no such folder: {path}")
-    if not path.is_dir() and not path.is_file():
-        raise SightlineError(f"{path} is neither a folder nor a file")
+    try:
+        if not path.exists():
+            raise SightlineError(f"no such folder: {path}")
+        if not path.is_dir() and not path.is_file():
+            raise SightlineError(f"{path} is neither a folder nor a file")
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
     for module in _FORMATS:
         found = module.find(path)
         if found:
