@@ -339,7 +339,7 @@ def checkpoints(rng: random.Random, material: Path, folder: Path) -> str:
         photo = material / "images" / "rgb.jpg"
         told = sightline("predict", path, photo, *PLAIN[rng.random() < 0.5 :])
         _found(told)
-    named(told, [path.name])
+    named(told, [path.name], ("the loss is not finite", "the gradient is not finite"))
     if canary.exists():
         raise Wrong("a pickle was executed")
     return f"{source.name} as {path.name}, {what}: {outcome(told)}"
