@@ -5,6 +5,7 @@ A kind is a function of a random generator, the valid material and an empty fold
 but ``Wrong`` is a bug that would have been a traceback.
 """
 
+import io
 import json
 import math
 import os
@@ -12,8 +13,7 @@ import random
 import shutil
 import struct
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from benchmarks.mutations import STRANGE, file_bytes, flipped, json_mutant, mutate
 from sightline.cli import main
-from sightline.data.folder import open_dataset
+from sightline.data.folder import open_dataset, open_splits
 from sightline.data.loader import eval_loader
 from sightline.data.packed import Packed
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, as_command
 from sightline.preprocess import Preprocess
 
 
@@ -47,9 +47,12 @@ PLAIN = ("--no-fast", "--json")  # to fuse a model takes longer than all else
 
 
 def command(arguments: list[str], run: Callable[[], int]) -> Told:
-    """Run it and see what Python printed. What decoders written in C print goes elsewhere: it names
-    no file, and cannot be kept from a terminal without touching the output of other threads."""
-    for stream in (sys.stdout, sys.stderr):
+    """Run it and see what Python printed, to streams as strict as a terminal's. What decoders
+    written in C print goes elsewhere: it names no file, and cannot be kept from a terminal without
+    touching the output of other threads."""
+    for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", errors=errors, line_buffering=True)
         os.ftruncate(stream.fileno(), 0)
         os.lseek(stream.fileno(), 0, os.SEEK_SET)
     code = run()
@@ -61,18 +64,23 @@ def command(arguments: list[str], run: Callable[[], int]) -> Told:
     return Told(code, texts[0], lines)
 
 
-def sightline(*arguments: object, lines: int = 1) -> Told:
-    """The command line, with what must hold of any use of it: code 0, or 2 and one line.
+DONE = (0,)
+EXAMINED = (0, 1)  # what doctor ends with where it could read at all
+
+
+def sightline(*arguments: object, lines: int = 1, done: Sequence[int] = DONE) -> Told:
+    """The command line, with what must hold of any use of it: code 0 (or another that says that
+    it is done), or 2 and one line.
 
     Raises:
         Wrong: neither.
     """
     words = [str(argument) for argument in arguments]
-    return judged(command(words, lambda: main(words)), lines)
+    return judged(command(words, lambda: main(words)), lines, done)
 
 
-def judged(told: Told, lines: int = 1) -> Told:
-    if told.code not in (0, 2):
+def judged(told: Told, lines: int = 1, done: Sequence[int] = DONE) -> Told:
+    if told.code not in (*done, 2):
         raise Wrong(f"exit code {told.code}")
     wanted = range(1, lines + 1) if told.code == 2 else range(1)
     if len(told.errors) not in wanted or not all(e.startswith("error: ") for e in told.errors):
@@ -82,10 +90,22 @@ def judged(told: Told, lines: int = 1) -> Told:
     return told
 
 
-def _named(told: Told, *names: str) -> Told:
-    """Where it was refused, the line says of which file."""
-    if told.code == 2 and not any(name in error for error in told.errors for name in names):
-        raise Wrong(f"no file is named: {told.errors}")
+# What is said of a data set when none of its files is wrong by itself ...
+OF_THE_WHOLE = (
+    *("no known layout", "nothing to train on", "one picture cannot be both", "has no split"),
+    *("has no annotations", "has no things in", "has no regions in", "has no labels"),
+    *("no class is in both", "has label maps, which", "the list of", "has no label"),
+)
+# ... and where two of them differ, of which the other is named, too.
+OF_TWO = ("its annotation says", "segments that are not listed", "values that stand for no class")
+
+
+def named(told: Told, names: Sequence[str], otherwise: Sequence[str] = ()) -> Told:
+    """Where it was refused, the line names the file that was spoiled (or one of them)."""
+    if told.code == 2 and not any(
+        name in error for error in told.errors for name in (*names, *otherwise)
+    ):
+        raise Wrong(f"none of {', '.join(names)} is named: {told.errors}")
     return told
 
 
@@ -104,42 +124,80 @@ def whole_files(folder: Path) -> None:
 
 
 def annotations(rng: random.Random, material: Path, folder: Path) -> str:
-    """A data set with one or two files spoiled: read, gone through by a loader, measured on."""
+    """A data set with one or two files spoiled: read and gone through by a loader; then perhaps
+    measured on, examined, mended or converted."""
     kind = rng.choice(sorted(path.name for path in (material / "annotations").iterdir()))
     data = folder / kind
     shutil.copytree(material / "annotations" / kind, data)
     texts = [path for path in sorted(data.rglob("*")) if path.is_file() and not _is_picture(path)]
-    done = ""
-    for path in rng.sample(texts, rng.choice((1, 1, 2)) if len(texts) > 1 else 1):
-        done += f"{path.name}: {mutate(path, rng)}; "
+    spoiled = rng.sample(texts, rng.choice((1, 1, 2)) if len(texts) > 1 else 1)
+    done = "; ".join(f"{path.name}: {mutate(path, rng)}" for path in spoiled)
     told = judged(command([], partial(as_line, lambda: _look_through(data))))
-    _named(told, str(data))
-    if rng.random() < 0.3:
-        model = material / "checkpoints" / "model.safetensors"
-        _numbers(_named(sightline("evaluate", model, data, *PLAIN), str(data), "class"))
-    return f"{kind}: {done}{outcome(told)}"
+    names = [path.name for path in spoiled]
+    named(told, names, (*OF_THE_WHOLE, *OF_TWO))
+    if follow := rng.choice((_measured, _examined, _converted, None, None)):
+        named(follow(rng, material, data), names, (*OF_THE_WHOLE, *OF_TWO))
+        whole_files(folder)
+    return f"{kind}: {done}; {outcome(told)}"
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg") and path.parent.name != "masks"
+    maps = path.parent.name.startswith(("masks", "panoptic"))
+    return path.suffix.lower() in (".png", ".jpg") and not maps
+
+
+def _measured(rng: random.Random, material: Path, data: Path) -> Told:
+    model = material / "checkpoints" / "model.safetensors"
+    page = data.parent / "out" / "page.html"
+    more = ["--report", page] if rng.random() < 0.5 else []
+    told = sightline("evaluate", model, data, *PLAIN, *more)
+    _numbers(told)
+    if more and told.code == 0 and not page.read_text().rstrip().endswith("</html>"):
+        raise Wrong("half a report")
+    return told
+
+
+def _examined(rng: random.Random, material: Path, data: Path) -> Told:
+    copy = data.parent / "mended"
+    more = rng.choice(([], ["--json"], ["--fix", copy], ["--fix", copy, "--json"]))
+    told = sightline("doctor", data, *more, done=EXAMINED)
+    if "--json" in more and told.code in EXAMINED:
+        _numbers(told)
+    _read_again(copy, told)
+    return told
+
+
+def _converted(rng: random.Random, material: Path, data: Path) -> Told:
+    copy = data.parent / "converted"
+    told = sightline("convert", data, copy, "--to", rng.choice(("coco", "yolo", "voc")))
+    _read_again(copy, told)
+    return told
+
+
+def _read_again(copy: Path, told: Told) -> None:
+    """A copy that was written is a whole data set; one that was refused is not there."""
+    if told.code == 2 and copy.exists():
+        raise Wrong(f"{copy.name} is there after {told.errors}")
+    if copy.exists():
+        try:
+            for split in open_splits(copy).values():
+                check(split)
+        except SightlineError as error:
+            raise Wrong(f"the copy cannot be read: {error}") from error
 
 
 def as_line(work: Callable[[], object]) -> int:
     """As the command line tells of what goes wrong in Python."""
-    from sightline.errors import show_warning
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
-        try:
-            work()
-        except SightlineError as error:
-            print("error:", " ".join(str(error).split()), file=sys.stderr)
-            return 2
-    return 0
+    def done() -> int:
+        work()
+        return 0
+
+    return as_command(done)
 
 
 def outcome(told: Told) -> str:
-    return "result" if told.code == 0 else told.errors[-1]
+    return told.errors[-1] if told.code == 2 else "result"
 
 
 def _look_through(data: Path) -> None:
@@ -196,10 +254,9 @@ def _inside(boxes: Tensor, height: int, width: int) -> None:
 
 
 def _numbers(told: Told) -> None:
-    if told.code == 0:
-        overall = json.loads(told.out)
-        if not isinstance(overall, dict):
-            raise Wrong(f"printed {told.out[:80]}")
+    """What was printed is one JSON document."""
+    if told.code != 2 and not isinstance(json.loads(told.out), dict):
+        raise Wrong(f"printed {told.out[:80]}")
 
 
 # Images
@@ -224,7 +281,7 @@ def images(rng: random.Random, material: Path, folder: Path) -> str:
     shutil.copy(material / "images" / "rgb.jpg", folder / "b.jpg")
     sources = rng.choice(([path], [folder], [path, folder / "b.jpg"]))
     told = sightline("predict", model, *sources, *PLAIN, "--out", folder / "out", lines=2)
-    _named(told, path.name, f"{folder}/")
+    named(told, [path.name])
     _found(told)
     whole_files(folder)
     return f"{source.name} as {path.name}, {what}: {outcome(told)}"
@@ -259,7 +316,7 @@ def _found(told: Told) -> None:
 
 
 def checkpoints(rng: random.Random, material: Path, folder: Path) -> str:
-    """A file of weights spoiled: predicted with, fine-tuned from."""
+    """A file of weights spoiled: predicted with, or fine-tuned from."""
     source = rng.choice(sorted((material / "checkpoints").iterdir()))
     suffix = rng.choice((source.suffix,) * 5 + (".onnx", ".safetensors", ".pth"))
     path = folder / f"spoiled{suffix}"
@@ -276,12 +333,33 @@ def checkpoints(rng: random.Random, material: Path, folder: Path) -> str:
     else:
         what = "flipped"
         path.write_bytes(flipped(path.read_bytes(), rng))
-    photo = material / "images" / "rgb.jpg"
-    told = _named(sightline("predict", path, photo, *PLAIN[rng.random() < 0.5 :]), path.name)
-    _found(told)
+    if rng.random() < 0.3:
+        told = _tuned(path, material, folder / "out")
+    else:
+        photo = material / "images" / "rgb.jpg"
+        told = sightline("predict", path, photo, *PLAIN[rng.random() < 0.5 :])
+        _found(told)
+    named(told, [path.name], ("the loss is not finite", "the gradient is not finite"))
     if canary.exists():
         raise Wrong("a pickle was executed")
     return f"{source.name} as {path.name}, {what}: {outcome(told)}"
+
+
+RUN = ("--workers", "0", "--device", "cpu", "--save-every", "1", "--log-every", "1")
+
+
+def _tuned(weights: Path, material: Path, out: Path) -> Told:
+    tuning = ("--data", material / "squares", "--weights", weights, "--passes", 1, "--out", out)
+    told = sightline("train", "tiny", *RUN, *tuning)
+    if told.code == 0:
+        run_is_whole(out)
+    return told
+
+
+def run_is_whole(out: Path) -> None:
+    for name in ("model.safetensors", "last.safetensors"):
+        if not all(value.isfinite().all() for value in load_file(out / name).values()):
+            raise Wrong(f"{name} holds what is not finite")
 
 
 def _pickle(canary: Path) -> bytes:

@@ -25,9 +25,10 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 SHARES = {"annotations": 35, "images": 25, "checkpoints": 15, "recipes": 12, "commands": 13}
 CHUNK = 100  # cases in a process
@@ -87,13 +88,10 @@ def work(todo: Sequence[Case], material: Path, scratch: Path, results: int) -> N
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for number in (1, 2):
-        handle = os.open(
-            scratch / f"stream{number}", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        )
-        os.dup2(handle, number)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
+    elsewhere = os.open(scratch / "elsewhere", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(elsewhere, number)
+        setattr(sys, name, (scratch / name).open("a+"))
     with os.fdopen(results, "w") as pipe:
         for case in todo:
             print(json.dumps([str(case)]), file=pipe, flush=True)
@@ -125,15 +123,15 @@ def in_processes(
 
 
 def _follow(todo: Sequence[Case], reading: int, child: int, seconds: float) -> Iterator[Ended]:
-    with os.fdopen(reading) as pipe:
+    with closing(_lines(reading, seconds)) as told:
         for case in todo:
             began = time.monotonic()
-            told = [_line(pipe, seconds), _line(pipe, seconds)]
-            if told[1]:
-                outcome, detail, taken = json.loads(told[1])
+            ended = next(told) and next(told)  # the first says that it begins
+            if ended:
+                outcome, detail, taken = json.loads(ended)
                 yield Ended(case, outcome, detail, taken)
                 continue
-            hung = told[1] is None
+            hung = ended is None
             os.killpg(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             what = f"after {seconds:g} s" if hung else f"wait status {status}"
@@ -142,10 +140,24 @@ def _follow(todo: Sequence[Case], reading: int, child: int, seconds: float) -> I
     os.waitpid(child, 0)
 
 
-def _line(pipe: Any, seconds: float) -> str | None:
-    """The next line; empty where the process has ended, None where it says nothing in time."""
-    ready, _, _ = select.select([pipe], [], [], seconds)
-    return pipe.readline() if ready else None
+def _lines(reading: int, seconds: float) -> Generator[str | None]:
+    """Of a pipe, one after the other; empty where its process has ended, None where it says nothing
+    in time. (What Python buffers itself is hidden from ``select``.)"""
+    rest = b""
+    try:
+        while True:
+            line, end, after = rest.partition(b"\n")
+            if end:
+                rest = after
+                yield line.decode()
+            elif not select.select([reading], [], [], seconds)[0]:
+                yield None
+            elif more := os.read(reading, 1 << 16):
+                rest += more
+            else:
+                yield ""
+    finally:
+        os.close(reading)
 
 
 def prepare(material: Path) -> None:

@@ -4,6 +4,8 @@ of every kind, checkpoints, exported files, runs. Written once; each case spoils
 A format of annotations is one entry of ``FORMATS``: a function that writes a small, valid data set.
 """
 
+import base64
+import io
 import json
 import os
 import pickle
@@ -29,6 +31,7 @@ from sightline.data.toybox.folder import write_toybox
 from sightline.models import create
 from sightline.ops.masks import encode
 from sightline.recipes.recipe import Settings
+from sightline.types import Classes
 from tests import tiny
 
 CLASSES = ["cat", "dog"]
@@ -51,7 +54,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def coco_dataset(root: Path) -> None:
-    """Polygons, a crowd in either form of RLE, keypoints, a picture without things, two splits."""
+    """Polygons, a crowd in either form of RLE, keypoints, a picture without things, captions, two
+    splits."""
     mask = torch.zeros(1, 40, 60, dtype=torch.bool)
     mask[:, 10:20, 5:30] = True
     (crowd,) = encode(mask)
@@ -80,6 +84,9 @@ def coco_dataset(root: Path) -> None:
         known = [category | marks for category in categories]
         document = {"images": images, "annotations": things, "categories": known}
         _write(root / "annotations" / f"instances_{split}.json", json.dumps(document))
+        said = [{"id": i, "image_id": 10 * (i % 2), "caption": "a cat"} for i in range(3)]
+        spoken = {"images": images, "annotations": said}
+        _write(root / "annotations" / f"captions_{split}.json", json.dumps(spoken))
         for name in names:
             _photo(root / split / name)
 
@@ -139,15 +146,43 @@ def yolo_dataset(root: Path) -> None:
     _write(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n")
 
 
+def yolo_keypoints(root: Path) -> None:
+    for split, number in (("train", 0), ("train", 1), ("val", 2)):
+        _photo(root / split / "images" / f"{number}.jpg")
+        line = "0 0.25 0.4 0.2 0.5 0.2 0.3 2 0.3 0.4 1 0 0 0\n"
+        _write(root / split / "labels" / f"{number}.txt", line * (number + 1))
+    described = "kpt_shape: [3, 3]\nflip_idx: [0, 2, 1]\nnames: {0: cat}\nnc: 1\n"
+    _write(root / "data.yaml", f"train: train/images\nval: [val/images]\n{described}")
+
+
+def yolo_names(root: Path) -> None:
+    """Names in a text, splits in lists of pictures."""
+    _write(root / "classes.txt", "cat\ndog\n")
+    for number in range(4):
+        _photo(root / "images" / f"{number}.jpg")
+        _write(root / "labels" / f"{number}.txt", "0 0.25 0.4 0.2 0.5\n1 0.5 0.5 0.3 0.3\n")
+    _write(root / "train.txt", "".join(f"images/{number}.jpg\n" for number in range(3)))
+    _write(root / "val.txt", "./images/3.jpg\n")
+
+
 def labelme_dataset(root: Path) -> None:
+    held = io.BytesIO()
+    Image.fromarray(np.eye(6, 9, dtype=np.uint8) * 255).save(held, "PNG")
+    mask = base64.b64encode(held.getvalue()).decode()
     shapes = [
         {"label": "cat", "shape_type": "rectangle", "points": [[4, 6], [14, 26]]},
         {"label": "dog", "shape_type": "polygon", "points": [[20, 20], [30, 20], [25, 30]]},
         {"label": "dog", "shape_type": "circle", "points": [[40, 20], [44, 20]], "group_id": 1},
+        {"label": "cat", "shape_type": "mask", "points": [[30, 5], [39, 11]], "mask": mask},
+        {"label": "cat", "shape_type": "line", "points": [[0, 0], [9, 9]]},
     ]
     for number in range(3):
         _photo(root / f"{number}.jpg")
-        document: dict[str, Any] = {"version": "5.4.1", "flags": {}, "shapes": shapes[: number + 1]}
+        document: dict[str, Any] = {
+            "version": "5.4.1",
+            "flags": {},
+            "shapes": shapes[: 2 * number + 1],
+        }
         document |= {"imagePath": f"{number}.jpg", "imageHeight": 40, "imageWidth": 60}
         _write(root / f"{number}.json", json.dumps(document))
 
@@ -158,6 +193,9 @@ def cvat_dataset(root: Path) -> None:
         '<polygon label="dog" occluded="1" points="20,20;30,20;25,30" group_id="1"></polygon>'
         '<mask label="dog" occluded="0" rle="0, 4, 1, 4" left="50" top="30" width="3" height="3">'
         "</mask>"
+        '<ellipse label="cat" occluded="0" cx="30" cy="10" rx="8" ry="4" rotation="30">'
+        '<attribute name="is_crowd">true</attribute></ellipse>'
+        '<points label="dog" points="3,4"></points>'
     )
     labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
     images = "".join(
@@ -177,10 +215,10 @@ def labelstudio_dataset(root: Path) -> None:
     size = {"original_width": 60, "original_height": 40, "image_rotation": 0}
     box = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 5, "rectanglelabels": ["cat"]}
     outline = {"points": [[10, 25], [60, 25], [10, 75]], "polygonlabels": ["dog"]}
-    results = [
-        size | {"type": "rectanglelabels", "value": box},
-        size | {"type": "polygonlabels", "value": outline},
-    ]
+    oval = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "ellipselabels": ["cat"]}
+    stroke = {"format": "rle", "rle": _brush(40 * 60), "brushlabels": ["dog"]}
+    kinds = {"rectangle": box, "polygon": outline, "ellipse": oval, "brush": stroke}
+    results = [size | {"type": f"{kind}labels", "value": value} for kind, value in kinds.items()]
     tasks = [
         {
             "id": n,
@@ -194,9 +232,21 @@ def labelstudio_dataset(root: Path) -> None:
     _write(root / "export.json", json.dumps(tasks))
 
 
+def _brush(pixels: int) -> list[int]:
+    """The upper half of them covered, in two runs: see ``brush`` in ``labelstudio.py``."""
+    half = 2 * pixels
+    runs = "".join(f"100{half - 1:016b}{value:08b}" for value in (255, 0))
+    bits = f"{2 * half:032b}{7:05b}{15:04b}{0:012b}{runs}"
+    return [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+
+
 def jsonlines_dataset(root: Path) -> None:
+    """Boxes, polygons, an RLE, keypoints, label maps."""
+    rle = {"size": [40, 60], "counts": [210, 10, 30, 10, 2140]}
     things: list[dict[str, Any]] = [
-        {"bbox": [4, 6, 14, 26], "bbox_mode": 0, "category_id": 0, "iscrowd": 0},
+        {"bbox": [4, 6, 14, 26], "bbox_mode": 0, "category_id": 0, "iscrowd": 0}
+        | {"keypoints": [5, 6, 2, 7, 8, 1]},
+        {"bbox": [5, 6, 7, 16], "bbox_mode": 0, "category_id": 1, "segmentation": rle},
         {"bbox": [20, 20, 10, 10], "bbox_mode": 1, "category_id": 1}
         | {"segmentation": [[20, 20, 30, 20, 25, 30]]},
     ]
@@ -204,10 +254,34 @@ def jsonlines_dataset(root: Path) -> None:
         lines = []
         for number in range(2):
             _photo(root / "images" / f"{split}{number}.jpg")
+            (root / "masks").mkdir(exist_ok=True)
+            (root / "masks" / f"{split}{number}.png").write_bytes(_label_map())
             record = {"file_name": f"{split}{number}.jpg", "height": 40, "width": 60}
-            lines.append(json.dumps(record | {"image_id": number, "annotations": things}))
+            record["sem_seg_file_name"] = f"masks/{split}{number}.png"
+            lines.append(
+                json.dumps(record | {"image_id": f"{split}{number}", "annotations": things})
+            )
         _write(root / f"{split}.jsonl", "\n".join(lines))
-    _write(root / "metadata.json", json.dumps({"thing_classes": CLASSES}))
+    names = {"thing_classes": CLASSES, "stuff_classes": ["sky", "grass"]}
+    _write(root / "metadata.json", json.dumps(names | {"keypoint_names": ["nose", "tail"]}))
+
+
+def _label_map() -> bytes:
+    """A PNG of 8 bits: values 0 and 1, and 255 in a corner."""
+    values = np.zeros((40, 60), np.uint8)
+    values[20:], values[:4, :4] = 1, 255
+    held = io.BytesIO()
+    Image.fromarray(values).save(held, "PNG")
+    return held.getvalue()
+
+
+def labels_dataset(root: Path) -> None:
+    """What each pixel is, 8 bits."""
+    for split, number in (("train", 0), ("train", 1), ("val", 2)):
+        _photo(root / split / "images" / f"{number}.jpg")
+        (root / split / "masks").mkdir(exist_ok=True)
+        (root / split / "masks" / f"{number}.png").write_bytes(_label_map())
+    _write(root / "classes.txt", "sky\ngrass\n")
 
 
 def numbered_dataset(root: Path) -> None:
@@ -225,11 +299,14 @@ FORMATS: Seeds = {
     "voc": voc_dataset,
     "toybox": toybox_dataset,
     "yolo": yolo_dataset,
+    "yolo_keypoints": yolo_keypoints,
+    "yolo_names": yolo_names,
     "labelme": labelme_dataset,
     "cvat": cvat_dataset,
     "labelstudio": labelstudio_dataset,
     "jsonlines": jsonlines_dataset,
     "numbered": numbered_dataset,
+    "labels": labels_dataset,
 }
 REAL: Seeds = {"real_coco": real_coco, "real_voc": real_voc}
 
@@ -287,6 +364,7 @@ def checkpoints(root: Path) -> None:
         model = create("faster_rcnn", classes, **options)
         torch.nn.init.normal_(model.box_head.class_score.weight, std=0.5)
         weights.save(model, root / f"{name}.safetensors")
+    weights.save(tiny.build(Classes(tuple(CLASSES))), root / "tiny.safetensors")
     tensors = load_file(root / "model.safetensors")
     save_file(tensors, root / "plain.safetensors")
     torch.save(tensors, root / "plain.pth")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from benchmarks.bad_cases import (
-    Wrong,
+    DONE,
+    EXAMINED,
+    RUN,
     annotations,
     as_line,
     checkpoints,
@@ -21,6 +21,7 @@ from benchmarks.bad_cases import (
     judged,
     outcome,
     rewritten,
+    run_is_whole,
     sightline,
     whole_files,
 )
@@ -62,7 +63,6 @@ def tiny(data: Path | str, *, settings: Settings = AS_THE_RECIPE_SAYS) -> Recipe
 
 
 RECIPES["tiny"] = ("benchmarks.bad_runs:tiny", "The recipe of this campaign.")
-RUN = ("--workers", "0", "--device", "cpu", "--save-every", "1", "--log-every", "1")
 
 
 def recipes(rng: random.Random, material: Path, folder: Path) -> str:
@@ -88,7 +88,7 @@ def recipes(rng: random.Random, material: Path, folder: Path) -> str:
     arguments = ["train", "tiny", "--data", data, "--out", out, *RUN, *changed]
     told = sightline(*arguments)
     if told.code == 0:
-        _run_is_whole(out)
+        run_is_whole(out)
     return f"{what} {changed}: {outcome(told)}"
 
 
@@ -96,12 +96,6 @@ _TRAINING = (
     *("passes", "batch", "lr", "clip", "weights", "freeze", "seed", "accumulate", "ema", "device"),
     *("evaluate-every", "save-every", "log-every", "patience", "data", "out", "bf16", "workers"),
 )
-
-
-def _run_is_whole(out: Path) -> None:
-    for name in ("model.safetensors", "last.safetensors"):
-        if not all(value.isfinite().all() for value in load_file(out / name).values()):
-            raise Wrong(f"{name} holds what is not finite")
 
 
 VALUES: tuple[object, ...] = (
@@ -139,6 +133,8 @@ SOUND: dict[str, list[object]] = {
     "top": [1, 5],
     "least-background": [2],
     "kind": ["voc", "coco-masks"],
+    "to": ["coco", "voc", "yolo"],
+    "examples": [0, 2],
     "ious": ["0.5 0.75", 0.5],
     "split": ["train", "val"],
     "device": ["cpu"],
@@ -148,12 +144,15 @@ SOUND: dict[str, list[object]] = {
     "ema": [0.9],
 }
 _COMPUTING = ("batch", "device", "fast", "no-fast", "bf16", "out", "coco-json", "json", "score")
-_MEASURING = ("split", "val", "val-seed", "kind", "ious", "sigmas", "choose-scores")
+_MEASURING = ("split", "val", "val-seed", "kind", "ious", "sigmas", "choose-scores", "report")
 _COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate": (*_MEASURING, *_COMPUTING),
     "predict": ("per-class-score", "top", "least-background", *_COMPUTING),
     "export": ("to", "photos", "data", "val", "val-seed", "out", "int8", "bf16"),
     "toybox": ("val", "seed", "size", "things"),
+    "doctor": ("fix", "examples", "json"),
+    "convert": ("to", "out"),
+    "demo": ("polish",),
     "train": (*_TRAINING, "config", "help", "short"),
 }
 
@@ -171,6 +170,13 @@ def commands(rng: random.Random, material: Path, folder: Path) -> str:
     elif name == "train":
         words += ["tiny", "--data", rng.choice((files[2], rng.choice(files))), *RUN]
         words += ["--out", folder / "out", "--passes", 1]
+    elif name == "demo":  # into what is no folder: to do it takes minutes
+        words += ["--out", rng.choice((files[1], "/dev/null", "/proc", "x" * 300))]
+        words += ["--seed", rng.choice(VALUES)]
+    elif name in ("doctor", "convert"):
+        words += [rng.choice((files[2], files[3], rng.choice(files)))]
+        words += [folder / "out" / "copy"] if name == "convert" else []
+        words += ["--to", rng.choice(SOUND["to"])] if name == "convert" else []
     elif name == "toybox":
         words += [folder / "out", "--images", rng.choice((0, 1, 2, -1)), "--size", 32, 32]
     else:
@@ -181,16 +187,18 @@ def commands(rng: random.Random, material: Path, folder: Path) -> str:
         values = [rng.choice(VALUES) for _ in range(rng.choice((0, 1, 1, 1, 2)))]
         if option in SOUND and rng.random() < 0.6:
             values = [*str(rng.choice(SOUND[option])).split()]
-        if option in ("out", "coco-json", "choose-scores") and rng.random() < 0.7:
+        if option in _WRITTEN and rng.random() < 0.7:
             values = [folder / "out" / rng.choice(("a.json", "b/c.json", "", "☃"))]
         words += [f"--{option}", *(v for v in values if (name, v) not in _LONG)]
     if rng.random() < 0.1:
         rng.shuffle(words)
-    told = judged(command([], partial(_as_typed, words, name, rng)), lines=2)
+    done = EXAMINED if name == "doctor" else DONE
+    told = judged(command([], partial(_as_typed, words, name, rng)), lines=2, done=done)
     whole_files(folder)
     return f"{' '.join(map(str, words))[:300]}: {outcome(told)}"
 
 
+_WRITTEN = ("out", "coco-json", "choose-scores", "report", "fix")
 # What would be done as it is asked for, for hours.
 _LONG = {(name, "999999") for name in ("toybox", "train", "evaluate")}
 

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,8 @@ _VALUES: dict[str, Callable[[Any, Any, random.Random, list[Place]], None]] = {
 
 
 def xml_elements(path: Path, rng: random.Random) -> str:
-    """One element deleted, doubled, renamed, moved, nested, or with another text."""
+    """One element deleted, doubled, renamed, moved, nested, or with another text; or an attribute
+    of it deleted, renamed, exchanged or with another value."""
     try:
         root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
     except (ValueError, ElementTree.ParseError):
@@ -191,6 +193,10 @@ def xml_elements(path: Path, rng: random.Random) -> str:
     if not parents or rng.random() < 0.1:
         return _xml_prologue(path, rng)
     child = rng.choice(list(parents))
+    if child.attrib and rng.random() < 0.6:
+        what = _attribute(child, [e for e in parents if e.tag == child.tag], rng)
+        path.write_text(ElementTree.tostring(root, encoding="unicode"), encoding="utf-8")
+        return f"{child.tag} {what}"
     parent = parents[child]
     what = rng.choice(("deleted", "doubled", "renamed", "moved", "nested deeply", *["text"] * 5))
     if what == "text":
@@ -208,6 +214,24 @@ def xml_elements(path: Path, rng: random.Random) -> str:
         text = text.replace("</", "<a>" * _DEEP + "</a>" * _DEEP + "</", 1)
     path.write_text(text, encoding="utf-8")
     return f"{child.tag} {what}"
+
+
+def _attribute(
+    element: ElementTree.Element, alike: list[ElementTree.Element], rng: random.Random
+) -> str:
+    name = rng.choice(list(element.attrib))
+    value = element.attrib.pop(name)
+    what = rng.choice(("deleted", "renamed", "swapped", "scaled", *["value"] * 4))
+    if what == "renamed":
+        element.set(rng.choice([*element.attrib, f"{name}2"]), value)
+    elif what == "swapped":
+        element.set(name, rng.choice(alike).get(name, ""))
+    elif what == "scaled":
+        factor = rng.choice(("-", "0.", "1e3", "1e9", "9" * 30))
+        element.set(name, re.sub(r"\d+", lambda number: f"{factor}{number[0]}", value, count=1))
+    elif what == "value":
+        element.set(name, _printable(str(rng.choice(STRANGE))))
+    return f"{name} {what}"
 
 
 def _printable(text: str) -> str:

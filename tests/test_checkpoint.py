@@ -118,6 +118,12 @@ def test_a_broken_run_file_is_one_line(tmp_path: Path) -> None:
         enter_folder(tmp_path / "run.json", tmp_path / "none", {}, {})
 
 
+def test_a_state_without_its_description_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "last.safetensors").touch()
+    with pytest.raises(SightlineError, match=r"run\.json is missing"):
+        enter_folder(tmp_path / "run.json", tmp_path / "last.safetensors", {}, {})
+
+
 def test_before_the_first_checkpoint_a_recipe_may_change(tmp_path: Path) -> None:
     run, state = tmp_path / "run.json", tmp_path / "last.safetensors"
     run.write_text(json.dumps({"recipe": {"lr": 1}, "machine": {"threads": 1}}))
@@ -152,7 +158,7 @@ def test_a_flipped_bit_of_a_state_is_one_line(tmp_path: Path) -> None:
         read_progress(path)
 
 
-@pytest.mark.parametrize("threads", [0, -1, "2", None, 10**30])
+@pytest.mark.parametrize("threads", [0, -1, "2", None, 10**30, 1.5, True])
 def test_a_number_of_threads_that_is_none_is_one_line(threads: Any, tmp_path: Path) -> None:
     run = tmp_path / "run.json"
     run.write_text(json.dumps({"recipe": {}, "machine": {"threads": threads}}))

@@ -18,8 +18,11 @@ from sightline.cli import main
 from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.folder import write_toybox
 from sightline.export import SUFFIXES, compare
+from sightline.models import Card
+from sightline.preprocess import Preprocess
 from sightline.quantize import quantize
 from sightline.runtime import Exported, Header, open_model
+from sightline.types import Classes
 
 NAMES = ["cube", "sphere", "cylinder", "cone", "torus"]
 
@@ -227,6 +230,29 @@ def test_what_is_no_such_file_is_told_in_one_line(suffix: str, tmp_path: Path) -
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(SightlineError, match="or one cut short"):
         open_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_name_that_is_too_long_is_one_line(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"cannot read .*: File name too long"):
+        open_model(tmp_path / f"{'x' * 300}{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("options", "selection"),
+    [
+        ({"channels": -1}, {}),
+        ({"backbone": "resnet0"}, {}),
+        ({"polish": 1}, {}),
+        ({}, ["score"]),
+        ({}, {"polish": 1}),
+    ],
+)
+def test_a_header_that_no_model_can_be_built_of(options: dict[str, Any], selection: Any) -> None:
+    card = Card("faster_rcnn", {"backbone": "test_resnet"} | options, Classes(tuple(NAMES)))
+    header = Header(card, Preprocess(), selection)
+    with pytest.raises(SightlineError, match=r"^a\.onnx: "):
+        Exported(Path("a.onnx"), header, lambda given: [])
 
 
 def test_a_foreign_onnx_file_is_refused(folder: Path, tmp_path: Path) -> None:

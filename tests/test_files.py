@@ -1,7 +1,12 @@
+import json
+import os
 import zlib
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from sightline.errors import SightlineError
 from sightline.files import UNSEALED, check_target, filling, is_sealed, replacing, seal
@@ -62,17 +67,30 @@ def test_a_folder_that_holds_something_is_left_alone(name: str, tmp_path: Path) 
 def test_a_seal_is_the_checksum_of_all_other_bytes(tmp_path: Path) -> None:
     """CRC-32, as zlib has it, of what is left without its eight digits."""
     path = tmp_path / "a.txt"
-    path.write_text(f"before {UNSEALED} after")
+    path.write_text(f'before "seal": "{UNSEALED}" after')
     assert not is_sealed(path)
     seal(path)
-    assert path.read_text() == f"before crc32:{zlib.crc32(b'before crc32: after'):08x} after"
+    found = zlib.crc32(b'before "seal": "crc32:" after')
+    assert path.read_text() == f'before "seal": "crc32:{found:08x}" after'
     assert is_sealed(path)
+
+
+def test_what_only_looks_like_a_seal_is_left_alone(tmp_path: Path) -> None:
+    """A class may be called so, and stand before it."""
+    path = tmp_path / "a.safetensors"
+    classes = json.dumps(["crc32:cat", UNSEALED, f'seal": "{UNSEALED}'])
+    save_file({"a": torch.zeros(2)}, path, {"card": classes, "seal": UNSEALED})
+    seal(path)
+    assert is_sealed(path)
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["card"] == classes
+        assert file.metadata()["seal"] != UNSEALED
 
 
 @pytest.mark.parametrize("changed", [0, 1])
 def test_any_flipped_bit_breaks_the_seal(changed: int, tmp_path: Path) -> None:
     paths = [tmp_path / "a.xml", tmp_path / "a.bin"]
-    paths[0].write_text(f"<a>{UNSEALED}</a>")
+    paths[0].write_text(f'<seal value="{UNSEALED}"/>')
     paths[1].write_bytes(bytes(100))
     seal(*paths)
     assert is_sealed(*paths)
@@ -84,9 +102,22 @@ def test_any_flipped_bit_breaks_the_seal(changed: int, tmp_path: Path) -> None:
 
 
 def test_what_was_never_sealed(tmp_path: Path) -> None:
-    for content in (b"", b"text", b"crc3"):
+    for content in (b"", b"text", b"crc3", b"crc32:00000000"):
         (tmp_path / "a").write_bytes(content)
         assert not is_sealed(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/a.json", "file/a.json", "closed/b/a"])
+def test_a_place_that_cannot_be_written_to_is_told_before(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "closed").mkdir()
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, how: path.name != "closed" and access(path, how))
+    with pytest.raises(SightlineError, match="cannot be written"):
+        check_target(tmp_path / name)
+    check_target(tmp_path / "new" / "folder" / "a.json")
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -43,6 +44,21 @@ def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     journal.show(1, 2, "loss 1")
     assert journal.length() == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_goes_on_where_nobody_reads() -> None:
+    """As behind ``| head``: rich would end the process."""
+    code = (
+        "import sys; from sightline.journal import Journal\n"
+        "journal = Journal(__import__('pathlib').Path('unused'))\n"
+        "journal.say('a'); journal.show(1, 2, 'b'); journal.say('c')\n"
+        "print('went on', file=sys.stderr)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"went on\n")
 
 
 def test_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,13 @@
-"""Memory kept between steps."""
+"""Memory kept between steps, and memory that is full."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from sightline.errors import SightlineError
+from sightline.memory import memory_explained
 
 PROGRAM = """
 import resource, sys, torch
@@ -31,3 +35,23 @@ def test_freed_memory_is_not_mapped_again() -> None:
 
     assert faults("keep") < 100
     assert faults("return") > 4 * 16_000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate"),
+    ],
+)
+def test_a_full_memory_is_one_line(error: Exception) -> None:
+    with pytest.raises(SightlineError, match="--batch 8: lower it"), memory_explained(8):
+        raise error
+    with pytest.raises(SightlineError, match="double --accumulate"), memory_explained(8, 2):
+        raise error
+
+
+def test_another_error_is_none_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained(8):
+        raise RuntimeError("shapes differ")

@@ -174,14 +174,22 @@ def enter_folder(
     Gives what differs in the machine, a line each; the number of threads is restored.
 
     Raises:
-        SightlineError: the folder holds a run of another recipe, or ``path`` cannot be read.
+        SightlineError: the folder holds a run of another recipe, or ``path`` cannot be read, or is
+            missing beside a state.
     """
     if not path.exists():
+        if state.exists():
+            raise SightlineError(
+                f"{path} is missing, so that nobody can tell of which run {state.name} is: put it "
+                "back, or begin anew with another --out"
+            )
         return []
     try:
         before = json.loads(path.read_text())
         saved, made_on = before["recipe"], before["machine"]
-        if not 1 <= made_on["threads"] <= _MOST_THREADS or not isinstance(saved, dict):
+        threads = made_on["threads"]
+        whole = type(threads) is int and 1 <= threads <= _MOST_THREADS
+        if not whole or not isinstance(saved, dict):
             raise ValueError("no recipe, or no machine")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SightlineError(f"{path}: not the description of a run ({error})") from error
@@ -192,7 +200,6 @@ def enter_folder(
             f"{path.parent} holds another run, give --out another folder, or the settings of that "
             f"run; they differ in {'; '.join(changed)}"
         )
-    threads = made_on["threads"]
     torch.set_num_threads(threads)
     if torch.get_num_threads() != threads:
         raise SightlineError(f"{path.parent}: made with {threads} threads, which are not to be had")

@@ -14,6 +14,7 @@ from sightline.data.folder import named_split, open_split
 from sightline.data.loader import eval_loader, workers_explained
 from sightline.data.packed import Dataset, DataWarning, lean
 from sightline.errors import SightlineError
+from sightline.memory import memory_explained
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
@@ -116,7 +117,12 @@ def answer(
     labels, above = corresponding(known, dataset.classes), score_of(model, score)
     loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
     found: dict[int, Scene] = {}
-    with choosing(model, score), _Bar(len(dataset), progress) as bar, workers_explained():
+    with (
+        choosing(model, score),
+        _Bar(len(dataset), progress) as bar,
+        memory_explained(batch),
+        workers_explained(),
+    ):
         for images, _, placements, indices in loader:
             for index, scene in zip(indices, find_things(model, images, placements), strict=True):
                 found[index] = relabelled(scene, labels)

@@ -3,6 +3,7 @@ file still is."""
 
 import mmap
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -63,15 +64,22 @@ def filling(folder: Path) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """Before the work whose result is to be written.
+    """Before the work whose result is to be written, which may take hours.
 
     Raises:
-        SightlineError: it is a folder, or a device, whose name the file would take.
+        SightlineError: it is a folder, or a device, whose name the file would take; or no file can
+            be made there.
     """
-    if path.is_dir():
-        raise SightlineError(f"{path} is a folder: name a file to write")
-    if path.exists() and not path.is_file():
-        raise SightlineError(f"{path} is a device, not a file: name a file to write")
+    try:
+        if path.is_dir():
+            raise SightlineError(f"{path} is a folder: name a file to write")
+        if path.exists() and not path.is_file():
+            raise SightlineError(f"{path} is a device, not a file: name a file to write")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:
+        raise SightlineError(f"{path}: cannot be written ({error.strerror})") from error
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise SightlineError(f"{path}: cannot be written (no file can be made in {above})")
 
 
 def check_folder(folder: Path) -> None:
@@ -84,13 +92,15 @@ def check_folder(folder: Path) -> None:
         raise SightlineError(f"{folder} is there already: name a new folder")
 
 
-UNSEALED = "crc32:00000000"  # to be written somewhere into a file that is to be sealed
-_NAME, _DIGITS = b"crc32:", 8
+# To be written into a file that is to be sealed, as what it says under the key "seal": in a header
+# of JSON, in ONNX's (protobuf: the length stands before a text), in an attribute of OpenVINO's XML.
+UNSEALED = "crc32:00000000"
+_SEAL, _DIGITS = re.compile(rb'seal(?:": ?"|\x12\x0e| value=")crc32:'), 8
 
 
 def seal(path: Path, *others: Path) -> None:
     """Put the CRC-32 of a file, and of others that belong to it, in the place of the ``UNSEALED``
-    that stands in it."""
+    that stands in it as its seal."""
     place, found = _sealed(path, others)
     with path.open("r+b") as file:
         file.seek(place)
@@ -121,8 +131,8 @@ def _sealed(path: Path, others: Iterable[Path]) -> tuple[int, int]:
     if path.stat().st_size == 0:
         return -1, 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(_NAME) + len(_NAME)
-        if place < len(_NAME):
+        place = next((found.end() for found in _SEAL.finditer(data)), -1)
+        if place < 0:
             return -1, 0
         with memoryview(data) as view:
             found = zlib.crc32(view[:place])

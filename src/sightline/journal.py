@@ -18,11 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from sightline import distributed
-from sightline.errors import SightlineError
+from sightline.console import Console
+from sightline.errors import SightlineError, drop_output
 
 Item = TypeVar("Item")
 
@@ -74,8 +74,13 @@ class Journal:
             raise SightlineError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def say(self, what: Any) -> None:
-        """Text or anything that rich draws, for the person who watches."""
-        self.console.print(what)
+        """Text or anything that rich draws, for the person who watches; once nobody does, as
+        behind ``| head``, the run goes on in silence."""
+        try:
+            self.console.print(what)
+        except BrokenPipeError:
+            self.console.quiet = True
+            drop_output()
 
     def start_clock(self) -> None:
         """Pictures are trained on from now: what went before does not count as time for them."""

@@ -1,7 +1,13 @@
-"""Memory that one step has freed, kept for the next."""
+"""Memory that one step has freed, kept for the next; memory that is full."""
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sightline.errors import SightlineError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST = 2**31 - 1  # bytes; the parameters are ints
@@ -21,3 +27,26 @@ def keep_freed_memory() -> None:
     # An older glibc refuses so large a threshold; the other alone would freeze its small one.
     if mallopt is not None and mallopt(_MMAP_THRESHOLD, _LARGEST):
         mallopt(_TRIM_THRESHOLD, _LARGEST)
+
+
+@contextmanager
+def memory_explained(batch: int, accumulate: int | None = None) -> Iterator[None]:
+    """Around work on batches of this size; in training, in so many parts.
+
+    Raises:
+        SightlineError: in place of what tells that the memory is full.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        kinds = (torch.OutOfMemoryError, MemoryError)
+        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
+            raise
+        told = f"out of memory with --batch {batch}: lower it"
+        if accumulate is not None:
+            told = (
+                f"out of memory with --batch {batch} --accumulate {accumulate}: double "
+                "--accumulate for the same batch in less memory, or lower --batch or --short, with "
+                "another --out"
+            )
+        raise SightlineError(told) from error

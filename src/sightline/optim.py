@@ -213,23 +213,3 @@ class Ema:
 def averaged(model: nn.Module, ema: Ema | None) -> AbstractContextManager[None]:
     """Within, the model has the averaged weights, where there are any."""
     return nullcontext() if ema is None else ema.in_place_of(model)
-
-
-@contextmanager
-def memory_explained(batch: int, accumulate: int) -> Iterator[None]:
-    """Around steps on batches of this size, in so many parts.
-
-    Raises:
-        SightlineError: in place of what tells that the memory is full.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        kinds = (torch.OutOfMemoryError, MemoryError)
-        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise SightlineError(
-            f"out of memory with --batch {batch} --accumulate {accumulate}: "
-            "double --accumulate for the same batch in less memory, or lower --batch or --short, "
-            "with another --out"
-        ) from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sightline.data.sources import READERS, OnError, Picture, Source, find_sources, read_ahead
 from sightline.errors import SightlineError
+from sightline.memory import memory_explained
 from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
 from sightline.preprocess import Preprocess
@@ -110,7 +111,8 @@ def predict_stream(
         kept = _before_thresholds(model, top)
     choice = partial(choosing, model, score, kept, least_background)
     line = _Line(model, batch, choice, least, top)
-    with closing(read_ahead(find_sources(sources), max(batch, READERS), on_error)) as pictures:
+    read = read_ahead(find_sources(sources), max(batch, READERS), on_error)
+    with closing(read) as pictures, memory_explained(batch):
         yield from line.found(pictures)
 
 

@@ -20,7 +20,7 @@ from sightline.models import Card, create
 from sightline.ops.suppress import EMPTY
 from sightline.preprocess import Preprocess
 from sightline.types import Images
-from sightline.weights.native import card_from_json, header_explained
+from sightline.weights.native import built_explained, card_from_json, header_explained
 
 FORMAT = "sightline.export 1"
 SUFFIXES = (".onnx", ".xml")
@@ -124,23 +124,26 @@ class Exported(nn.Module):
         self.precision = header.precision
         self._run = run
         # For the form of its answers and for describe: shapes alone, no weights.
-        with torch.device("meta"):
+        with built_explained(str(path), header.card.model), torch.device("meta"):
             shell = create(header.card.model, header.card.classes, **header.card.options).eval()
             self._form = form_of_answers(shell)
-        self.describe = shell.describe
-        self._selection = None
-        if header.selection:
-            self._selection = replace(shell.selection, **header.selection)
-            self.selection = self._selection
+            self.describe = shell.describe
+            self._selection = None
+            if header.selection:
+                self._selection = replace(shell.selection, **header.selection)
+                self.selection = self._selection
 
     @classmethod
     def open(cls, path: Path) -> "Exported":
         """Raises:
         SightlineError: no such file, not one of ours, or its runtime is not installed.
         """
-        if not path.is_file():
-            raise SightlineError(f"{path}: no such file")
-        is_sealed(*files_of(path))
+        try:
+            if not path.is_file():
+                raise SightlineError(f"{path}: no such file")
+            is_sealed(*files_of(path))  # or not yet: export opens what it has written so far
+        except OSError as error:
+            raise SightlineError(f"cannot read {path}: {error.strerror}") from error
         text, run = (_onnx if path.suffix.lower() == ".onnx" else _openvino)(path)
         return cls(path, Header.from_text(path, text), run)
 

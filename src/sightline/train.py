@@ -36,13 +36,13 @@ from sightline.data.packed import Dataset, Splits, fingerprint, lean
 from sightline.errors import SightlineError
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.layers.winograd import LearningWinogradConv, take_winograd
+from sightline.memory import memory_explained
 from sightline.metrics.cocoapi import api_is_there
 from sightline.metrics.detection import coco_numbers
 from sightline.optim import (
     Ema,
     averaged,
     freeze,
-    memory_explained,
     parts_of,
     seed_generators,
     set_lr,

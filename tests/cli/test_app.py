@@ -110,6 +110,20 @@ def test_a_warning_is_one_line(
     assert capsys.readouterr().err == "warning: photos: 2 boxes of zero area dropped\n"
 
 
+def test_text_that_no_encoding_can_write_is_an_escape(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> None:
+        from rich.console import Console
+
+        print("a class c\ud800t")
+        Console().print("caf\udce9.jpg")
+
+    command_that(monkeypatch, told)
+    assert cli.main(["demo"]) == 0
+    assert capsys.readouterr().out == "a class c\\ud800t\ncaf\\udce9.jpg\n"
+
+
 def test_python_m_is_the_same_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sightline", "polish"], capture_output=True, encoding="utf-8"
@@ -126,11 +140,14 @@ def test_without_cyclopts_one_line_says_what_to_do(
     assert "pip install cyclopts" in capsys.readouterr().err
 
 
-def test_output_that_nobody_reads_is_no_bug() -> None:
+@pytest.mark.parametrize(
+    "prints", ["print('x' * 100_000)", "__import__('sightline.console').console.Console().print(1)"]
+)
+def test_output_that_nobody_reads_is_no_bug(prints: str) -> None:
     """As behind ``| head``."""
     code = (
         "import sys; import sightline.cli.demo as home; from sightline.cli import main\n"
-        "home.demo = lambda: print('x' * 100_000); sys.exit(main(['demo']))"
+        f"home.demo = lambda: {prints}; sys.exit(main(['demo']))"
     )
     reading, writing = os.pipe()
     os.close(reading)

@@ -24,9 +24,10 @@ from tests.data.samples import coco_document, voc_xml, write_coco_folder, write_
 
 # The folder is the same for all examples: each writes the files it reads anew.
 few = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+texts = st.text(st.characters(exclude_categories=()), max_size=8)  # lone surrogates, too
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner),
     max_leaves=8,
 )
 

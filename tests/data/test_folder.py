@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,18 @@ def test_neither_side_is_ever_empty(tmp_path: Path, share: float) -> None:
     assert [len(data) for data in open_dataset(folder, val=share)] == [1, 1]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names of files are text")
+def test_names_of_files_that_are_no_text_are_divided_too(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "images" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        for suffix in (".png", ".txt"):
+            name = tmp_path / "images" / f"{number}{suffix}"
+            name.rename(os.fsdecode(os.fsencode(name.with_suffix("")) + b"\xe9" + suffix.encode()))
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert list(map(len, open_dataset(tmp_path))) == [2, 1]
+
+
 def test_what_cannot_be_divided(tmp_path: Path) -> None:
     folder = write_coco_folder(tmp_path, coco_document(1))
     with pytest.raises(SightlineError, match="add another"):
@@ -226,6 +239,11 @@ def test_all_real_folders_open(real_data: Path) -> None:
     people = open_dataset(real_data / "coco" / "annotations" / "person_keypoints_train.json")
     assert (len(people.train), len(people.val)) == (110, 30)
     assert people.train.classes.mirrored[:5] == (0, 2, 1, 4, 3)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"cannot read .*: File name too long"):
+        open_dataset(tmp_path / ("x" * 300))
 
 
 def test_a_device_is_no_folder() -> None:

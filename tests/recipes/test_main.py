@@ -1,5 +1,7 @@
 """``python -m sightline.recipes``: the same spelling as the command line's."""
 
+import os
+import subprocess
 import sys
 import warnings
 from importlib import import_module
@@ -73,6 +75,15 @@ def test_a_mistake_is_exit_code_2(
     monkeypatch.setattr(sys, "argv", ["x", "faster_rcnn", "--polish", "3"])
     assert main() == 2
     assert capsys.readouterr().err == "error: faster_rcnn has no option polish\n"
+
+
+def test_output_that_nobody_reads_is_no_bug() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    typed = [sys.executable, "-m", "sightline.recipes", "--help"]
+    done = subprocess.run(typed, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_warning_is_one_line(

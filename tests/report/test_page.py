@@ -125,6 +125,12 @@ def test_names_from_the_data_are_text(tmp_path: Path) -> None:
     assert "<s>" in found.text
 
 
+def test_names_that_no_encoding_can_write(tmp_path: Path) -> None:
+    truth = Scene((100, 100), scene(A).things, path="caf\udce9.png")
+    found = page(tmp_path, [truth], [scene(B, scores=[0.9])], Classes(("c\ud800t",)))
+    assert "background" in found.text
+
+
 @pytest.mark.parametrize(
     ("truths", "answers", "told"),
     [

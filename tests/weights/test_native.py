@@ -154,6 +154,18 @@ def with_extra(saved: Path):
         return {name: file.get_tensor(name) for name in file.keys()} | {"x": torch.zeros(1)}  # noqa: SIM118
 
 
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(SightlineError, match=r"cannot read .*xxx: File name too long"):
+        weights.load(tmp_path / ("x" * 300))
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(SightlineError, match=r"cannot read .*m\.safetensors: Permission denied"):
+        weights.load(tmp_path / "m.safetensors")
+
+
 def test_near_names_are_named():
     with pytest.raises(SightlineError, match="did you mean fasterrcnn_resnet50_fpn"):
         weights.load("fasterrcnn_resnet50")

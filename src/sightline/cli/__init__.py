@@ -6,15 +6,12 @@ line), 130 stopped by Ctrl-C, 141 nobody reads the output any more; a bug of our
 traceback and exits with 1.
 """
 
-import errno
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sightline
-from sightline.errors import SightlineError, show_warning
+from sightline.errors import SightlineError, as_command, refuse
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -58,21 +55,7 @@ def build() -> "App":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the arguments of the process; gives the exit code."""
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
-        try:
-            code = _run(sys.argv[1:] if arguments is None else arguments)
-            sys.stdout.flush()
-            return code
-        except SightlineError as error:
-            return _refuse(error)
-        except KeyboardInterrupt:
-            return 130
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ENOSPC):
-                raise
-            _drop_output()
-            return 141 if error.errno == errno.EPIPE else _refuse(error)
+    return as_command(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -88,15 +71,5 @@ def _run(arguments: Sequence[str]) -> int:
             result_action="return_value",
         )
     except CycloptsError as error:
-        return _refuse(error)
+        return refuse(error)
     return code or 0
-
-
-def _drop_output() -> None:
-    """What is still to be written out when Python ends would meet the same error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _refuse(error: Exception) -> int:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    return 2

@@ -25,9 +25,8 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
         out: Folder for the scenes, the run and the contact sheet.
         seed: Another seed, other scenes and other first weights.
     """
-    from rich import print as show
-
     from sightline import weights
+    from sightline.console import Console
     from sightline.data.folder import open_dataset
     from sightline.data.toybox import toybox_splits
     from sightline.data.toybox.folder import write_toybox
@@ -47,7 +46,7 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     unseen = open_dataset(scenes).val
     answered = answer(weights.load(result.weights), unseen)
     numbers = measure(answered)
-    show(numbers.table(["AP", "AP50", "AP75", "AR100"]))
+    Console().print(numbers.table(["AP", "AP50", "AP75", "AR100"]))
     sheet = out / "contact_sheet.png"
     compare(unseen, answered).save(sheet)
     minutes = (time.monotonic() - began) / 60

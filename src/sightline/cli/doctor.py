@@ -57,7 +57,7 @@ def doctor(
 
 
 def _show(found: "Examination", examples: int, fix: Path | None) -> None:
-    from rich.console import Console
+    from sightline.console import Console
 
     console = Console(highlight=False)
     print(f"{found.path}: {found.layout}")

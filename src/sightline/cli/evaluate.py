@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _show(evaluation: "Evaluation") -> None:
-    from rich.console import Console
+    from sightline.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(evaluation.overall)

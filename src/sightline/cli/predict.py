@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from cyclopts import Parameter
 
 from sightline.cli.computing import AS_USUAL, Computing
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, refuse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,7 +83,7 @@ def predict(
 
     def told(error: SightlineError) -> None:
         failures.append(str(error))
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        refuse(error)
 
     stream: Iterator[Found] = predict_stream(
         loaded,
@@ -282,9 +282,10 @@ class Tally:
             self._found[label] = number + 1, total + score
 
     def show(self, classes: "Classes", written: list[Path | None]) -> None:
-        from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
+
+        from sightline.console import Console
 
         seconds = time.monotonic() - self._began
         table = Table("class", "found", "mean score")

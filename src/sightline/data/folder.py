@@ -113,10 +113,13 @@ def _files(found: Any) -> list[Path]:
 
 def find_layout(path: Path) -> tuple[Any, dict[str, Any]]:
     """The module of the format, and what its ``find`` found."""
-    if not path.exists():
-        raise SightlineError(f"no such folder: {path}")
-    if not path.is_dir() and not path.is_file():
-        raise SightlineError(f"{path} is neither a folder nor a file")
+    try:
+        if not path.exists():
+            raise SightlineError(f"no such folder: {path}")
+        if not path.is_dir() and not path.is_file():
+            raise SightlineError(f"{path} is neither a folder nor a file")
+    except OSError as error:
+        raise SightlineError(f"cannot read {path}: {error.strerror}") from error
     for module in _FORMATS:
         found = module.find(path)
         if found:
@@ -140,4 +143,5 @@ def _divide(dataset: Packed, val: float, seed: int) -> Splits:
 
 
 def _hash(seed: int, name: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    told = f"{seed}:{name}".encode(errors="surrogatepass")  # names of files may be no text
+    return hashlib.blake2b(told, digest_size=8).digest()

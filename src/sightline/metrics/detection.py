@@ -196,11 +196,12 @@ def _sigmas(truths: Sequence[Scene], sigmas: Sequence[float] | None) -> NDArray[
 
 
 def _frame(scenes: Sequence[Scene], classes: Classes) -> Frame:
-    """Scene i has id i + 1, class c has id c + 1."""
+    """Scene i has id i + 1, class c has id c + 1 and that for a name: those in the user's files may
+    be no text."""
     sizes = enumerate((scene.size for scene in scenes), start=1)
     return Frame(
         images=[{"id": index, "height": size[0], "width": size[1]} for index, size in sizes],
-        categories=[{"id": c, "name": name} for c, name in enumerate(classes.names, start=1)],
+        categories=[{"id": c, "name": str(c)} for c in range(1, len(classes) + 1)],
     )
 
 

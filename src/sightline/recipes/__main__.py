@@ -4,7 +4,6 @@ Options are those of the recipe function and of ``Settings``, and are read by th
 """
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib import import_module
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sightline.errors import SightlineError, show_warning
+from sightline.errors import SightlineError, as_command
 from sightline.recipes import RECIPES
 from sightline.recipes.recipe import Recipe, Settings
 
@@ -137,20 +136,16 @@ def _told(kind: Any) -> str:
 
 
 def main() -> int:
+    return as_command(lambda: _run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if "--help" in arguments:
+        print(explain(arguments))
+        return 0
     from sightline.train import train
 
-    arguments = sys.argv[1:]
-    warnings.showwarning = show_warning
-    try:
-        if "--help" in arguments:
-            print(explain(arguments))
-        else:
-            train(read_recipe(arguments))
-    except SightlineError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    train(read_recipe(arguments))
     return 0
 
 

@@ -50,7 +50,7 @@ def report(
     check_target(path)
     page = _page(find(truths, answers, classes, above), picture, about or {})
     with replacing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+        beside.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def _page(findings: Findings, picture: Picture, about: Mapping[str, str]) -> str:

@@ -45,13 +45,23 @@ def read(path_or_name: str | Path) -> Weights:
     name, path = str(path_or_name), Path(path_or_name)
     if name in RELEASES:
         return read_torchvision(fetch(published_url(name), name), name)
-    if path.is_dir():
-        raise SightlineError(f"{name} is a folder, but not one of a run: name a file in it")
-    if not path.is_file():
-        near = get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(NAMES)}"
-        raise SightlineError(f"{name}: no such file, nor the name of public weights; {hint}")
-    with path.open("rb") as file:
-        start = file.read(2)
+    try:
+        start = _first_bytes(path)
+    except OSError as error:
+        raise SightlineError(f"cannot read {name}: {error.strerror}") from error
     # PyTorch writes a zip archive, formerly a bare pickle.
     return read_torchvision(path) if start in (b"PK", b"\x80\x02") else read_native(path)
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Raises:
+    SightlineError: there is no such file.
+    """
+    if path.is_dir():
+        raise SightlineError(f"{path} is a folder, but not one of a run: name a file in it")
+    if not path.is_file():
+        near = get_close_matches(str(path), NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(NAMES)}"
+        raise SightlineError(f"{path}: no such file, nor the name of public weights; {hint}")
+    with path.open("rb") as file:
+        return file.read(2)

@@ -109,6 +109,23 @@ def header_explained(path: Path) -> Iterator[None]:
         raise SightlineError(f"{path}: its header is damaged ({error!r:.200})") from error
 
 
+@contextmanager
+def built_explained(source: str, name: str) -> Iterator[None]:
+    """Around the building of a model with the options in a header.
+
+    Raises:
+        SightlineError: in place of what these raise.
+    """
+    try:
+        yield
+    except SightlineError as error:
+        raise SightlineError(f"{source}: {error}") from error
+    except _UNBUILDABLE as error:
+        raise SightlineError(
+            f"{source}: no {name} can be built with the options in its header ({error!r:.200})"
+        ) from error
+
+
 def card_from_json(fields: dict[str, Any]) -> Card:
     """The inverse of ``card_json``, read as JSON.
 
@@ -144,15 +161,8 @@ def build(weights: Weights) -> nn.Module:
         SightlineError: this version has no such model, or the tensors are another model's.
     """
     card = weights.card
-    try:
+    with built_explained(weights.source, card.model):
         model = create(card.model, card.classes, **card.options)
-    except SightlineError as error:
-        raise SightlineError(f"{weights.source}: {error}") from error
-    except _UNBUILDABLE as error:
-        raise SightlineError(
-            f"{weights.source}: no {card.model} can be built with the options in its header "
-            f"({error!r:.200})"
-        ) from error
     if wrong := _differences(model.state_dict(), weights.tensors):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise SightlineError(
