@@ -37,7 +37,7 @@ from sightline import weights
 from sightline.data.images import read_image
 from sightline.ops.boxes import image_index
 from sightline.types import Instances
-from sightline.weights.torchvision import RELEASES
+from sightline.weights.releases import RELEASES
 
 PIXELS, SCORE, RELATIVE = 0.05, 1e-4, 1e-4
 Photos = Sequence[Tensor]  # [3, H, W] bytes

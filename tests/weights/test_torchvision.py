@@ -18,7 +18,8 @@ from sightline import weights
 from sightline.errors import SightlineError
 from sightline.preprocess import Preprocess
 from sightline.runtime import open_model
-from sightline.weights.torchvision import RELEASES, published_url, read_torchvision
+from sightline.weights.releases import RELEASES
+from sightline.weights.torchvision import published_url, read_torchvision
 
 
 def picture(height: int, width: int):

@@ -55,6 +55,25 @@ def anchor_grid(
     return (points.repeat(1, 2)[:, None] + cell).flatten(0, 1)
 
 
+def level_anchors(
+    cells: Sequence[Float[Tensor, "K 4"]],
+    pyramid: Sequence[Float[Tensor, "B F _ _"]],
+    pixels: Float[Tensor, "B 3 H W"],
+    strides: Sequence[int] | None,
+) -> list[Float[Tensor, "_ 4"]]:
+    """The anchors of each level, cell by cell, given those of one cell; without strides they are
+    spread evenly over the padded picture (a level of 13 cells over 800 pixels steps by 61)."""
+    height, width = pixels.shape[-2:]
+    grids = []
+    for level, (cell, features) in enumerate(zip(cells, pyramid, strict=True)):
+        rows, columns = features.shape[-2:]
+        stride = (height // rows, width // columns)
+        if strides is not None:
+            stride = (strides[level], strides[level])
+        grids.append(anchor_grid(cell, (rows, columns), stride))
+    return grids
+
+
 def sizes_of_levels(
     levels: int, given: Sequence[Sequence[float]] | None = None
 ) -> Sequence[Sequence[float]]:
