@@ -81,6 +81,14 @@ _TOWERS = tuple(
 _TOWERS_LAST = {"head.classification_head.cls_logits": Rows(anchors=9, background=False)}
 _TOWERS_HOLD = ("head.classification_head.cls_logits.bias", "head.regression_head.bbox_reg.bias")
 
+_POINT_TOWERS = (
+    (r"^head\.classification_head\.conv\.", "class_head.tower."),
+    (r"^head\.classification_head\.cls_logits\.", "class_head.last.0."),
+    (r"^head\.regression_head\.conv\.", "box_head.tower."),
+    (r"^head\.regression_head\.bbox_reg\.", "box_head.last.0."),
+    (r"^head\.regression_head\.bbox_ctrness\.", "box_head.last.1."),
+)
+
 RELEASES = {
     "fasterrcnn_resnet50_fpn": Release(
         enum="FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
@@ -153,5 +161,20 @@ RELEASES = {
         renames=(*_FPN, *_TOWERS),
         holds=(*_TOWERS_HOLD, "head.classification_head.conv.0.1.weight"),
         last=_TOWERS_LAST,
+    ),
+    "fcos_resnet50_fpn": Release(
+        enum="FCOS_ResNet50_FPN_Weights.COCO_V1",
+        ap=39.2,
+        model="fcos",
+        options={
+            "backbone": "resnet50",
+            "freeze_norm": True,
+            "even_points": True,
+            "score": "root",
+            "threshold": 0.2,
+        },
+        renames=(*_FPN, *_POINT_TOWERS),
+        holds=(*_TOWERS_HOLD, "head.regression_head.bbox_ctrness.bias"),
+        last={"head.classification_head.cls_logits": Rows(background=False)},
     ),
 }
