@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.near_ties import dense_flips, final_flips, proposal_flips
+from sightline.models.fcos import boxes_at
 from sightline.ops import boxes as box_ops
 from sightline.ops.boxes import image_index
 from sightline.types import Images
@@ -130,6 +131,17 @@ def retinanet_candidates(model: Any, outputs: Any, images: Images) -> list[Level
     ]
 
 
+def fcos_candidates(model: Any, outputs: Any, images: Images) -> list[Level]:
+    levels = zip(model.level_places(outputs, images), model.strides, *outputs[1:], strict=True)
+    return [
+        (
+            model.likeness(logits, centreness),
+            box_ops.clip(boxes_at(grid, distances * stride), images.sizes),
+        )
+        for grid, stride, logits, distances, centreness in levels
+    ]
+
+
 TWO_STAGES = Family(
     stages=[
         {"rpn.head.cls_logits": (-1.0, 2.0), "rpn.head.bbox_pred": (0.0, 0.3)},
@@ -154,5 +166,18 @@ FAMILIES: dict[str, Family] = {
             "head.regression_head.bbox_reg": (0.0, 0.3),
         },
         candidates=retinanet_candidates,
+    ),
+    "fcos": one_stage(
+        fields={
+            "logits": "cls_logits",
+            "distances": "bbox_regression",
+            "centreness": "bbox_ctrness",
+        },
+        last={
+            "head.classification_head.cls_logits": (-7.0, 1.8),
+            "head.regression_head.bbox_reg": (2.0, 0.5),
+            "head.regression_head.bbox_ctrness": (0.0, 1.0),
+        },
+        candidates=fcos_candidates,
     ),
 }
