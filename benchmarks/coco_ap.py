@@ -18,7 +18,7 @@ from sightline.data.folder import open_split
 from sightline.data.packed import Packed
 from sightline.errors import SightlineError
 from sightline.evaluate import evaluate
-from sightline.weights.torchvision import RELEASES
+from sightline.weights.releases import RELEASES
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from sightline.errors import SightlineError
 from sightline.models.fast_rcnn import fast_rcnn
 from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
 from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
+from sightline.models.fcos import fcos
+from sightline.models.retinanet import retinanet
 from sightline.types import Classes
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -21,6 +23,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "faster_rcnn": faster_rcnn,
     "faster_rcnn_single": faster_rcnn_single,
     "faster_rcnn_v2": faster_rcnn_v2,
+    "fcos": fcos,
+    "retinanet": retinanet,
 }
 
 

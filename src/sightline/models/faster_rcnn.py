@@ -40,7 +40,7 @@ from sightline.models.fast_rcnn import (
     select_regions,
 )
 from sightline.ops import boxes as box_ops
-from sightline.ops.anchors import anchor_grid, cell_anchors, sizes_of_levels
+from sightline.ops.anchors import cell_anchors, level_anchors, sizes_of_levels
 from sightline.ops.boxes import image_index
 from sightline.ops.losses import binary_cross_entropy_sum, smooth_l1
 from sightline.ops.match import match_boxes, sample_balanced
@@ -207,16 +207,8 @@ class RPN(nn.Module):
         return logit, _by_anchor(self.box_shift(hidden), 4)
 
     def anchors(self, pyramid: Pyramid, images: Images) -> list[Float[Tensor, "_ 4"]]:
-        height, width = images.pixels.shape[-2:]
-        grids = []
-        for level, features in enumerate(pyramid):
-            rows, columns = features.shape[-2:]
-            stride = (height // rows, width // columns)
-            if self.strides is not None:
-                stride = (self.strides[level], self.strides[level])
-            cell = self.get_buffer(f"cell{level}")
-            grids.append(anchor_grid(cell, (rows, columns), stride))
-        return grids
+        cells = [self.get_buffer(f"cell{level}") for level in range(len(pyramid))]
+        return level_anchors(cells, pyramid, images.pixels, self.strides)
 
     def propose(
         self,

@@ -44,6 +44,11 @@ def point_grid(
     return torch.stack([x, y], dim=-1).flatten(0, 1)
 
 
+def anchors_at(points: Float[Tensor, "P 2"], cell: Float[Tensor, "K 4"]) -> Float[Tensor, "A 4"]:
+    """The K anchors of a cell at each point: A = P x K, point by point."""
+    return (points.repeat(1, 2)[:, None] + cell).flatten(0, 1)
+
+
 def anchor_grid(
     cell: Float[Tensor, "K 4"],
     shape: tuple[int, int],
@@ -51,8 +56,38 @@ def anchor_grid(
     offset: float = 0.0,
 ) -> Float[Tensor, "A 4"]:
     """The K anchors of a cell repeated over a map: A = rows x columns x K, cell by cell."""
-    points = point_grid(shape, stride, offset, cell.device)
-    return (points.repeat(1, 2)[:, None] + cell).flatten(0, 1)
+    return anchors_at(point_grid(shape, stride, offset, cell.device), cell)
+
+
+def level_points(
+    pyramid: Sequence[Float[Tensor, "B F _ _"]],
+    pixels: Float[Tensor, "B 3 H W"],
+    strides: Sequence[int] | None,
+    offset: float = 0.5,
+) -> list[Float[Tensor, "_ 2"]]:
+    """The points of each level, one a cell; without strides they are spread evenly over the padded
+    picture, in whole pixels (13 cells over 800 pixels step by 61). ``offset`` as ``point_grid``."""
+    height, width = pixels.shape[-2:]
+    grids = []
+    for level, features in enumerate(pyramid):
+        rows, columns = features.shape[-2:]
+        stride = (height // rows, width // columns)
+        if strides is not None:
+            stride = (strides[level], strides[level])
+        grids.append(point_grid((rows, columns), stride, offset, pixels.device))
+    return grids
+
+
+def level_anchors(
+    cells: Sequence[Float[Tensor, "_ 4"]],
+    pyramid: Sequence[Float[Tensor, "B F _ _"]],
+    pixels: Float[Tensor, "B 3 H W"],
+    strides: Sequence[int] | None,
+) -> list[Float[Tensor, "_ 4"]]:
+    """The anchors of each level at its cells' upper left corners (strides as ``level_points``),
+    cell by cell, given those of one cell."""
+    points = level_points(pyramid, pixels, strides, offset=0.0)
+    return [anchors_at(grid, cell) for grid, cell in zip(points, cells, strict=True)]
 
 
 def sizes_of_levels(

@@ -49,3 +49,32 @@ def binary_cross_entropy_sum(
         logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
     )
     return torch.where(counted, each, 0).sum(), counted.sum().float()
+
+
+def sigmoid_focal(
+    logits: Float[Tensor, "*N"],
+    targets: Shaped[Tensor, "*N"],
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+) -> Float[Tensor, "*N"]:
+    """Focal loss of independent sigmoids, targets 0 or 1 (RetinaNet, equation 5): cross-entropy
+    times ``(1 - p_t)**gamma``, which is small where the answer is right already, and times
+    ``alpha`` for a 1 and ``1 - alpha`` for a 0. None: without that; ``gamma`` 0 is cross-entropy.
+    """
+    target = targets.to(logits.dtype)
+    each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrong = torch.sigmoid(torch.where(target > 0, -logits, logits))  # 1 - p_t
+    if alpha is not None:
+        each = each * torch.where(target > 0, alpha, 1 - alpha)
+    return each if gamma == 0 else each * wrong**gamma
+
+
+def softmax_focal(
+    logits: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    gamma: float = 2.0,
+) -> Float[Tensor, " N"]:
+    """Focal loss of one softmax over C classes, background among them; ``gamma`` 0 is
+    cross-entropy."""
+    log_right = F.log_softmax(logits, dim=1).gather(1, labels[:, None])[:, 0]
+    return -log_right if gamma == 0 else -log_right * (1 - log_right.exp()) ** gamma

@@ -63,6 +63,17 @@ def top(
     return best, torch.where(index < rows, index, 0)
 
 
+def top_pairs(
+    scores: Float[Tensor, "B N C"], count: int
+) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """The ``count`` best pairs of a row and a class: scores, rows and classes. They lie in the
+    ``count`` rows whose best class is best, so that the others need not be sorted."""
+    best, row = top(scores.amax(dim=2), count)
+    inside = torch.where(best[..., None] > EMPTY, take(scores, row), EMPTY)
+    kept, pair = top(inside.flatten(1), count)
+    return kept, take(row, pair // scores.shape[2]), pair % scores.shape[2]
+
+
 @torch.library.custom_op("sightline::nms_mask", mutates_args=())
 def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, kinds: int, iou: float) -> Tensor:
     from torchvision.ops import batched_nms

@@ -9,7 +9,8 @@ from torch import nn
 from sightline.errors import SightlineError
 from sightline.weights.download import fetch
 from sightline.weights.native import Weights, build, read_native, save
-from sightline.weights.torchvision import RELEASES, published_url, read_torchvision
+from sightline.weights.releases import RELEASES
+from sightline.weights.torchvision import published_url, read_torchvision
 from sightline.weights.transfer import Transfer, transfer_weights
 
 __all__ = ["NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]

@@ -1,8 +1,4 @@
-"""torchvision's four Faster R-CNN checkpoints, trained on COCO 2017.
-
-Source: ``torchvision.models.detection``, code under BSD-3-Clause; whether the weights carry terms
-of the data set (COCO's annotations are CC BY 4.0) is for the user to judge. AP on val2017 as
-published there: 37.0, 46.7 (v2), 32.8 and 22.8 (MobileNetV3-Large, and at 320 pixels).
+"""The checkpoints of torchvision's detectors (``releases.py`` lists them).
 
 Differences of form. Background is row 0 there, the last here. Rows are COCO's category ids 1..90
 with eleven gaps ("N/A") there, the 80 categories here; what little probability a trained model
@@ -15,38 +11,19 @@ alone, so a frozen ResNet with COCO's 91 rows is read with 0 and one with other 
 import pickle
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sightline.errors import SightlineError
 from sightline.models import Card
-from sightline.preprocess import Preprocess
 from sightline.types import Classes
 from sightline.weights.native import Weights
+from sightline.weights.releases import RELEASES, Release
 
-
-@dataclass(frozen=True)
-class Release:
-    """One published checkpoint, and the model of ours that it fills."""
-
-    enum: str  # torchvision's name for the file
-    ap: float  # published, COCO val2017, percent
-    model: str
-    options: Mapping[str, Any]
-    short: int = 800
-    long: int = 1333
-    trained_eps: float = 1e-5  # of frozen BatchNorm in the backbone, there, with COCO's classes
-    our_eps: float = 1e-5  # and here
-    renames: tuple[tuple[str, str], ...] = field(default=())
-
-
-_PREDICTOR, _KINDS = "roi_heads.box_predictor.", ("weight", "bias")
-_ENDS = tuple(f"{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in _KINDS)
+_KINDS = "weight", "bias"
 _COCO_ROWS = 91
 
 # What the reading of a damaged pickle raises: its stack, its memory of values, its numbers.
@@ -55,92 +32,28 @@ _DAMAGED = (
     *(ArithmeticError, AssertionError, MemoryError, struct.error),
 )
 
-_SHARED = (
-    (r"^backbone\.fpn\.inner_blocks\.(\d+)\.(weight|bias)$", r"fpn.lateral.\1.0.\2"),  # old files
-    (r"^backbone\.fpn\.layer_blocks\.(\d+)\.(weight|bias)$", r"fpn.output.\1.0.\2"),
-    (r"^backbone\.fpn\.inner_blocks\.", "fpn.lateral."),
-    (r"^backbone\.fpn\.layer_blocks\.", "fpn.output."),
-    (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.convs.0.\1"),
-    (r"^rpn\.head\.conv\.(\d+)\.0\.", r"rpn.convs.\1."),
-    (r"^rpn\.head\.cls_logits\.", "rpn.objectness."),
-    (r"^rpn\.head\.bbox_pred\.", "rpn.box_shift."),
-    (r"^roi_heads\.box_predictor\.cls_score\.", "box_head.class_score."),
-    (r"^roi_heads\.box_predictor\.bbox_pred\.", "box_head.box_shift."),
-)
-_FC = (r"^roi_heads\.box_head\.(fc[67])\.", r"box_head.body.\1.")
-_CONVS = (r"^roi_heads\.box_head\.([0-3])\.([01])\.", r"box_head.body.convs.\1.\2.")
-_MOBILE = (r"^backbone\.body\.(\d+)\.", r"backbone.body.features.\1.")
-_MOBILE_OPTIONS = {
-    "backbone": "tv_mobilenet_v3_large",
-    "freeze_norm": True,
-    "anchor_sizes": [[32, 64, 128, 256, 512]] * 3,
-    "even_anchors": True,
-    "rpn_score": 0.05,
-}
-
-RELEASES = {
-    "fasterrcnn_resnet50_fpn": Release(
-        enum="FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
-        ap=37.0,
-        model="faster_rcnn",
-        options={"backbone": "resnet50", "freeze_norm": True, "even_anchors": True},
-        trained_eps=0.0,
-        renames=(*_SHARED, _FC),
-    ),
-    "fasterrcnn_resnet50_fpn_v2": Release(
-        enum="FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
-        ap=46.7,
-        model="faster_rcnn_v2",
-        options={"backbone": "resnet50", "even_anchors": True},
-        renames=(*_SHARED, _CONVS, (r"^roi_heads\.box_head\.5\.", "box_head.body.fc.")),
-    ),
-    "fasterrcnn_mobilenet_v3_large_fpn": Release(
-        enum="FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1",
-        ap=32.8,
-        model="faster_rcnn",
-        options=_MOBILE_OPTIONS,
-        our_eps=1e-3,
-        renames=(*_SHARED, _FC, _MOBILE),
-    ),
-    "fasterrcnn_mobilenet_v3_large_320_fpn": Release(
-        enum="FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1",
-        ap=22.8,
-        model="faster_rcnn",
-        options={**_MOBILE_OPTIONS, "candidates": 150, "proposals": 150},
-        short=320,
-        long=640,
-        our_eps=1e-3,
-        renames=(*_SHARED, _FC, _MOBILE),
-    ),
-}
-
 
 def read_torchvision(path: Path, name: str | None = None) -> Weights:
-    """A checkpoint of one of the four models, published or a user's own with other classes.
+    """A checkpoint of one of ``RELEASES``, published or a user's own with other classes.
 
     Args:
-        name: which of ``RELEASES``; None: by the names of its tensors (the 320-pixel variant, which
-            has the same ones, if the file's name says 320).
+        name: which of them; None: by the names of its tensors (the 320-pixel variant, which has the
+            same ones, if the file's name says 320).
 
     Raises:
         SightlineError: not such a checkpoint, cut short, or with more in it than tensors.
     """
     state = _load(path)
     release = RELEASES[name or recognise(path, state)]
-    if missing := [_PREDICTOR + end for end in _ENDS if _PREDICTOR + end not in state]:
-        raise SightlineError(f"{path}: {missing[0]} is missing: the weights of a whole model?")
-    _check_predictor(path, state)
+    count = _count_classes(path, state, release)
     frozen = not any(key.endswith("num_batches_tracked") for key in state)
     options = dict(release.options)
     if not frozen and "freeze_norm" in options:
         options["freeze_norm"] = False
-    classes, rows = _classes(path, state, release)
-    tensors = {_rename(key, release): value for key, value in state.items()}
-    for kind in _KINDS:
-        tensors |= _reorder(tensors, kind, rows)
+    classes = _classes(release, count)
+    tensors = {_rename(key, release): value for key, value in _reorder(state, release, classes)}
     if frozen or release.our_eps != 1e-5:
-        coco = len(state[f"{_PREDICTOR}cls_score.bias"]) == _COCO_ROWS
-        had = release.trained_eps if frozen and coco else 1e-5
+        had = release.trained_eps if frozen and count == _COCO_ROWS else 1e-5
         tensors |= _at_eps(tensors, "backbone.", had, release.our_eps)
     for key in [key for key in tensors if key.endswith(".running_mean")]:
         counter = key.replace("running_mean", "num_batches_tracked")
@@ -149,38 +62,47 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     return Weights(
         source=name or str(path),
         card=Card(release.model, options, classes, (history,)),
-        preprocess=Preprocess(
-            short=release.short, long=release.long, resize="torchvision", antialias=False
-        ),
+        preprocess=release.preprocess,
         tensors=tensors,
     )
 
 
-def _check_predictor(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raises:
-    SightlineError: the rows of its four tensors are not one and four for each class.
-    """
-    shapes = {end: state[f"{_PREDICTOR}{end}"].shape for end in _ENDS}
-    rows = shapes["cls_score.bias"].numel()
-    for end, shape in shapes.items():
-        wanted = rows if end.startswith("cls_score") else 4 * rows
-        if len(shape) != (1 if end.endswith("bias") else 2) or shape[0] != wanted or rows < 2:
-            raise SightlineError(f"{path}: {_PREDICTOR}{end} is {list(shape)}: damaged?")
-
-
 def recognise(path: Path, state: Mapping[str, Tensor]) -> str:
-    """Which of the four models the tensors are of."""
-    if "roi_heads.box_head.0.0.weight" in state:
-        return "fasterrcnn_resnet50_fpn_v2"
-    if "roi_heads.box_head.fc6.weight" in state:
-        if "backbone.body.conv1.weight" in state:
-            return "fasterrcnn_resnet50_fpn"
-        if "backbone.body.0.0.weight" in state:
-            return f"fasterrcnn_mobilenet_v3_large_{'320_' if '320' in path.name else ''}fpn"
+    """Which of the models the tensors are of."""
+    fitting = {
+        name: release
+        for name, release in RELEASES.items()
+        if release.named in path.name and all(key in state for key in release.holds)
+    }
+    if fitting:
+        return max(fitting, key=lambda n: (len(fitting[n].named), len(fitting[n].holds)))
     some = ", ".join(list(state)[:2]) or "nothing"
     raise SightlineError(
         f"{path}: none of the checkpoints known here ({', '.join(RELEASES)}); it holds {some}, ..."
     )
+
+
+def _count_classes(path: Path, state: Mapping[str, Tensor], release: Release) -> int:
+    """The rows of classes in the file, background among them.
+
+    Raises:
+        SightlineError: a last layer is missing, or does not have so many rows.
+    """
+    if missing := [
+        name
+        for layer in release.last
+        for kind in _KINDS
+        if (name := f"{layer}.{kind}") not in state
+    ]:
+        raise SightlineError(f"{path}: {missing[0]} is missing: the weights of a whole model?")
+    layer, rows = next(iter(release.last.items()))
+    count = state[f"{layer}.bias"].numel() // (rows.anchors * rows.values)
+    for layer, rows in release.last.items():
+        for kind, dimensions in zip(_KINDS, ((2, 4), (1,)), strict=True):
+            shape, wanted = state[f"{layer}.{kind}"].shape, count * rows.anchors * rows.values
+            if count < 2 or len(shape) not in dimensions or shape[0] != wanted:
+                raise SightlineError(f"{path}: {layer}.{kind} is {list(shape)}: damaged?")
+    return count
 
 
 def published_url(name: str) -> str:
@@ -209,19 +131,14 @@ def _load(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in named.items() if isinstance(value, Tensor)}
 
 
-def _classes(
-    path: Path, state: Mapping[str, Tensor], release: Release
-) -> tuple[Classes, list[int]]:
-    """The classes, and of each, and then of background, the row in the file."""
+def _classes(release: Release, count: int) -> Classes:
     from torchvision.models import get_weight
 
-    count = len(state[f"{_PREDICTOR}cls_score.bias"])
     names = get_weight(release.enum).meta["categories"]
     if count != len(names):  # a user's own
         names = ["__background__", *(f"class {number}" for number in range(1, count))]
     ids = [number for number, name in enumerate(names) if number > 0 and name != "N/A"]
-    classes = Classes(tuple(names[number] for number in ids), tuple(ids))
-    return classes, [*ids, 0]
+    return Classes(tuple(names[number] for number in ids), tuple(ids))
 
 
 def _rename(key: str, release: Release) -> str:
@@ -232,11 +149,17 @@ def _rename(key: str, release: Release) -> str:
     return key
 
 
-def _reorder(tensors: Mapping[str, Tensor], kind: str, rows: list[int]) -> dict[str, Tensor]:
-    """Rows of the two last layers: our classes, then background, which has no deltas of its own."""
-    score, shift = f"box_head.class_score.{kind}", f"box_head.box_shift.{kind}"
-    by_class = tensors[shift].unflatten(0, (-1, 4))
-    return {score: tensors[score][rows], shift: by_class[rows[:-1]].flatten(0, 1)}
+def _reorder(
+    state: Mapping[str, Tensor], release: Release, classes: Classes
+) -> Iterator[tuple[str, Tensor]]:
+    """Rows of the last layers are our classes, then background where it is one."""
+    for key, value in state.items():
+        layer, _, _ = key.rpartition(".")
+        if layer in release.last:
+            anchors, values, background = release.last[layer]
+            kept = [*classes.ids, 0] if background else list(classes.ids)
+            value = value.unflatten(0, (anchors, -1, values))[:, kept].flatten(0, 2)
+        yield key, value
 
 
 def _at_eps(
