@@ -20,4 +20,8 @@ RECIPES = {
         "sightline.recipes.fcos:fcos",
         "FCOS on any folder: 12 passes, batch 16, lr 0.01, unless told otherwise.",
     ),
+    "retinanet": (
+        "sightline.recipes.retinanet:retinanet",
+        "RetinaNet on any folder: 12 passes, batch 16, lr 0.01, unless told otherwise.",
+    ),
 }
