@@ -15,6 +15,8 @@ from sightline.models.fast_rcnn import fast_rcnn
 from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
 from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
 from sightline.models.retinanet import retinanet
+from sightline.models.ssd import ssd
+from sightline.models.ssdlite import ssdlite
 from sightline.types import Classes
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -23,6 +25,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "faster_rcnn_single": faster_rcnn_single,
     "faster_rcnn_v2": faster_rcnn_v2,
     "retinanet": retinanet,
+    "ssd": ssd,
+    "ssdlite": ssdlite,
 }
 
 
