@@ -16,4 +16,14 @@ RECIPES = {
         "sightline.recipes.faster_rcnn:faster_rcnn_toybox",
         "A small Faster R-CNN on generated scenes, from scratch: what `sightline demo` trains.",
     ),
+    "ssd": (
+        "sightline.recipes.ssd:ssd",
+        "SSD at 300 pixels, or 512, on any folder: 120 passes, batch 32, lr 0.002, unless told "
+        "otherwise.",
+    ),
+    "ssdlite": (
+        "sightline.recipes.ssd:ssdlite",
+        "SSDLite on MobileNetV3 on any folder: 660 passes, batch 192, lr 0.15, unless told "
+        "otherwise.",
+    ),
 }
