@@ -26,6 +26,7 @@ from benchmarks.near_ties import dense_flips, final_flips, proposal_flips
 from sightline.models.fcos import boxes_at
 from sightline.ops import boxes as box_ops
 from sightline.ops.boxes import image_index
+from sightline.ops.suppress import EMPTY
 from sightline.types import Images
 
 Last = Mapping[str, tuple[float, float]]
@@ -142,6 +143,27 @@ def fcos_candidates(model: Any, outputs: Any, images: Images) -> list[Level]:
     ]
 
 
+def ssd_candidates(model: Any, outputs: Any, images: Images) -> list[Level]:
+    """The best of each class enter the suppression, of all levels: a class is a level here."""
+    scores = torch.cat(outputs.logits, 1).softmax(-1)[..., :-1]
+    defaults = torch.cat(model.default_boxes(outputs.pyramid))
+    boxes = box_ops.decode(torch.cat(outputs.deltas, 1), defaults, model.weights)
+    boxes = box_ops.clip(boxes, images.sizes)
+    alone = torch.eye(scores.shape[-1], dtype=torch.bool)
+    return [(torch.where(only, scores, EMPTY), boxes) for only in alone]
+
+
+def ssd_family(layer: str) -> Family:
+    """``layer``: where the last one of a level is in torchvision's list."""
+    head, levels = "head.{}_head.module_list.{}" + layer, range(6)
+    classes = {head.format("classification", level): (0.0, 2.0) for level in levels}
+    return one_stage(
+        fields={"logits": "cls_logits", "deltas": "bbox_regression"},
+        last=classes | {head.format("regression", level): (0.0, 0.5) for level in levels},
+        candidates=ssd_candidates,
+    )
+
+
 TWO_STAGES = Family(
     stages=[
         {"rpn.head.cls_logits": (-1.0, 2.0), "rpn.head.bbox_pred": (0.0, 0.3)},
@@ -180,4 +202,6 @@ FAMILIES: dict[str, Family] = {
         },
         candidates=fcos_candidates,
     ),
+    "ssd": ssd_family(""),
+    "ssdlite": ssd_family(".1"),
 }

@@ -118,12 +118,13 @@ def through_window(layer: Any, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_last_layer(layer: Any, inputs: Tensor, mean: float, std: float) -> None:
-    """Random weights along the 16 directions in which the inputs vary most, as a trained layer has
-    them, so that each output has this mean and spread over the inputs."""
+    """Random weights along the directions in which the inputs vary most, 16 at most, as a trained
+    layer has them, so that each output has this mean and spread over the inputs."""
     centre = inputs.mean(dim=0)
     _, spread, directions = torch.linalg.svd(torch.cov(inputs.T))
-    factors = torch.randn(len(layer.bias), 16) / spread[:16].sqrt().sqrt()
-    weight = factors @ directions[:16]
+    kept = int((spread > 1e-6 * spread[0]).sum().clamp(1, 16))
+    factors = torch.randn(len(layer.bias), kept) / spread[:kept].sqrt().sqrt()
+    weight = factors @ directions[:kept]
     weight *= (std / ((inputs - centre) @ weight.T).std(dim=0))[:, None]
     layer.bias.copy_(mean - weight @ centre)
     cells = window(layer)
@@ -131,15 +132,18 @@ def fit_last_layer(layer: Any, inputs: Tensor, mean: float, std: float) -> None:
 
 
 @torch.no_grad()
-def gather_statistics(model: nn.Module, photos: Photos) -> None:
+def gather_statistics(model: Any, photos: Photos) -> None:
     """Statistics of every BatchNorm: the mean over one pass."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean
         norm.train()
-    for photo in photos if norms else ():
-        model([photo / 255])
+    # What stretches all pictures to one size can have a last map of one cell, whose statistics take
+    # two pictures.
+    together = 1 if model.transform.fixed_size is None else 2
+    for first in range(0, len(photos) if norms else 0, together):
+        model([photo / 255 for photo in photos[first : first + together]])
     model.eval()
 
 

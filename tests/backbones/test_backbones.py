@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.backbones import create_backbone, split
+from sightline.backbones import create_backbone, levels_of, split
 from sightline.backbones.create import one_line_errors
 from sightline.errors import SightlineError
 from sightline.layers.norm import FrozenBatchNorm, freeze_batchnorm
@@ -22,6 +22,8 @@ KINDS = {
     "mobilenetv3_small_050": [4, 8, 16, 32],
     "hrnet_w18_small": [4, 8, 16, 32],
     "tv_mobilenet_v3_large": [32, 32],
+    "tv_mobilenet_v3_large_ssd": [16, 32],
+    "tv_mobilenet_v3_large_ssd_reduced": [16, 32],
 }
 
 
@@ -103,6 +105,15 @@ def test_chosen_levels(name, levels, strides):
     assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
 
 
+def test_levels_by_their_strides():
+    assert levels_of("resnet18", (8, 16)) == [2, 3]
+    assert levels_of("vgg11", (8, 16)) == [3, 4]
+    assert levels_of("convnext_atto", (16, 32)) == [2, 3]
+    assert levels_of("tv_mobilenet_v3_large_ssd", (16, 32)) is None
+    with pytest.raises(SightlineError, match=r"\[4, 8, 16, 32\], but none of 64"):
+        levels_of("convnext_atto", (16, 64))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -113,6 +124,8 @@ def test_chosen_levels(name, levels, strides):
         ({"name": "tv_mobilenet_v3_large", "output_stride": 16}, "dilated"),
         ({"name": "resnet18", "levels": (9,)}, "levels"),
         ({"name": "tv_mobilenet_v3_large", "levels": (9,)}, "levels"),
+        ({"name": "tv_mobilenet_v3_large_ssd", "levels": (4, 5)}, "no levels"),
+        ({"name": "tv_mobilenet_v3_large_ssd_reduced", "pretrained": True}, "of the reduced"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.data.transforms import Augment, cut, flip, recolour
+from sightline.data.transforms import Augment, cut, distort, expanded, flip, patch, recolour
 from sightline.errors import SightlineError
 from sightline.ops.masks import encode, rasterise
 from sightline.types import UNLABELLED, Instances, Panoptic, Scene, Segment
@@ -270,6 +270,9 @@ def test_grey_stays_grey_whatever_the_hue() -> None:
         {"flip": 1.5},
         {"crop": -0.1},
         {"colour": 2},
+        {"expand": 1.1},
+        {"overlap": -1},
+        {"distort": 2},
         {"scale": (0, 1)},
         {"scale": (2, 1)},
         {"sides": (0.5, 2)},
@@ -278,3 +281,111 @@ def test_grey_stays_grey_whatever_the_hue() -> None:
 def test_values_outside_their_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(SightlineError, match=next(iter(wrong))):
         Augment(**wrong)
+
+
+def test_a_larger_canvas_by_hand() -> None:
+    """Twice 20 x 30: 20 rows and 30 columns are free, half of the rows above and a third of the
+    columns to the left."""
+    assert expanded((0, 0, 20, 30), 2.0, (0.5, 1 / 3)) == (-10, -10, 40, 60)
+    assert expanded((3, 4, 20, 30), 1.0, (0.5, 0.5)) == (3, 4, 20, 30)
+    picture, scene = Augment(flip=0, expand=1)(noise(20, 30), full_scene(), generator(1))
+    assert picture.shape[1] > 20
+    assert picture.shape[1] / 20 == pytest.approx(picture.shape[2] / 30, abs=0.05)
+    left, top = (scene.things.boxes[0, :2] - torch.tensor([4, 2])).int().tolist()
+    assert picture[:, top : top + 20, left : left + 30].equal(noise(20, 30))
+    picture[:, top : top + 20, left : left + 30] = torch.tensor([124, 116, 104])[:, None, None]
+    assert (picture == torch.tensor([124, 116, 104])[:, None, None]).all()
+    assert tight_boxes(maps_of(scene)) == scene.things.boxes.tolist()
+
+
+def naive_patch(
+    window: tuple[int, int, int, int], boxes: Tensor, least: float, draws: Tensor
+) -> tuple[int, int, int, int] | None:
+    top, left, height, width = window
+    for down, across, row, column in draws.tolist():
+        high, wide = round((0.3 + 0.7 * down) * height), round((0.3 + 0.7 * across) * width)
+        high, wide = max(high, 1), max(wide, 1)
+        y, x = top + round(row * (height - high)), left + round(column * (width - wide))
+        if min(high, wide) < max(high, wide) / 2:
+            continue
+        for x1, y1, x2, y2 in boxes.tolist():
+            inside = x <= (x1 + x2) / 2 < x + wide and y <= (y1 + y2) / 2 < y + high
+            shared = max(min(x2, x + wide) - max(x1, x), 0) * max(min(y2, y + high) - max(y1, y), 0)
+            either = (x2 - x1) * (y2 - y1) + wide * high - shared
+            if inside and shared >= least * either:
+                return y, x, high, wide
+    return None
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9])
+def test_patches_equal_a_loop(least: float) -> None:
+    boxes = torch.tensor([[10.0, 10, 40, 60], [30, 30, 90, 110], [70, 0, 80, 10]])
+    found = []
+    for seed in range(40):
+        draws = torch.rand(50, 4, dtype=torch.float64, generator=generator(seed))
+        for window in ((0, 0, 120, 100), (-30, -50, 180, 200)):
+            found.append(patch(window, boxes, least, draws))
+            assert found[-1] == naive_patch(window, boxes, least, draws)
+    assert least > 0.5 or sum(window is not None for window in found) > 30
+
+
+def test_patches_where_there_is_little_to_choose() -> None:
+    draws = torch.rand(50, 4, dtype=torch.float64)
+    anywhere = patch((0, 0, 100, 100), torch.zeros(0, 4), 0.9, draws)
+    assert anywhere is not None
+    assert patch((0, 0, 1, 50), torch.tensor([[0.0, 0, 50, 1]]), 0.1, draws) is None, "too narrow"
+    assert patch((0, 0, 100, 100), torch.tensor([[0.0, 0, 1, 1]]), 0.1, draws) is None, "too small"
+
+
+def test_the_variations_of_ssd_stay_consistent() -> None:
+    """Pixels carry their own labels: boxes, masks, points and maps are checked against them. Every
+    patch that is not the whole keeps a thing that is no mere rest."""
+    augment = Augment(flip=0.5, expand=0.5, overlap=1, mirrored=(1, 0))
+    sizes = set()
+    for seed in range(60):
+        scene = full_scene("polygons")
+        picture = maps_of(scene).any(0).byte().expand(3, -1, -1) * 200
+        picture, scene = augment(picture, scene, generator(seed))
+        sizes.add(scene.size)
+        assert tuple(picture.shape[1:]) == scene.size
+        height, width = scene.size
+        boxes = scene.things.boxes
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2] <= width).all()
+        assert (boxes[:, 3] <= height).all()
+        maps = maps_of(scene)
+        assert (picture[0] == 200).equal(maps.any(0))
+        assert tight_boxes(maps) == boxes.tolist()
+        assert ((scene.semantic == 0) | (scene.semantic == 1)).equal(maps.any(0))
+        assert not scene.things.ignore.all()
+        seen = scene.things.keypoints[scene.things.keypoints[..., 2] > 0]
+        assert (seen[:, :2] <= torch.tensor([width, height])).all()
+    assert len(sizes) > 30
+
+
+def test_the_variations_of_ssd_shift_no_other_draw() -> None:
+    """The same seed gives the same picture; and what it crops and flips, it crops and flips with
+    other colours as well."""
+    plain = Augment(flip=0.5, crop=0.5, scale=(0.5, 2.0))
+    strong = Augment(flip=0.5, crop=0.5, scale=(0.5, 2.0), distort=1)
+    all_of_it = Augment(flip=0.5, expand=0.5, overlap=1, distort=0.5)
+    for seed in range(20):
+        _, scene = plain(noise(20, 30), full_scene(), generator(seed))
+        _, other = strong(noise(20, 30), full_scene(), generator(seed))
+        assert other.things.boxes.equal(scene.things.boxes)
+        first, again = (all_of_it(noise(20, 30), full_scene(), generator(seed)) for _ in range(2))
+        assert first[0].equal(again[0])
+        assert first[1].things.boxes.equal(again[1].things.boxes)
+
+
+def test_distortion_by_hand() -> None:
+    """Chances under 0.5 change: brightness by 1 + 1/8 at a draw of 1; saturation by a half at 0."""
+    picture = torch.tensor([[[100]], [[50]], [[200]]], dtype=torch.uint8)
+    no, yes = 0.9, 0.1
+    assert distort(picture, 0.5, [no] * 4 + [1.0] * 4).equal(picture)
+    bright = distort(picture, 0.5, [yes, no, no, no, 1.0, 1, 1, 1])
+    assert bright.equal(recolour(picture, brightness=1.125))
+    pale = distort(picture, 0.5, [no, no, yes, no, 1.0, 1, 0, 1])
+    assert pale.equal(recolour(picture, saturation=0.5))
+    turned = distort(picture, 0.5, [no, no, no, yes, 1.0, 1, 1, 1])
+    assert turned.equal(recolour(picture, hue=0.05))

@@ -60,6 +60,7 @@ SINGLE = TINY_PICTURES | {"samples": 64}
 ONE_STAGE = TINY_PICTURES | {"channels": 64, "convs": 1}
 LECTURE = ONE_STAGE | {"distances": "exp", "box_loss": "l2", "radius": 0, "score": "root"}
 SOFTMAX = ONE_STAGE | {"scores": "softmax", "class_agnostic": False, "box_loss": "giou"}
+SSD = {"backbone": "test_resnet", "channels": 64, "side": 128}
 CASES = [
     Case("probe_grid", boxes_are_right, steps=200, lr=1e-3),
     Case("probe_queries", boxes_are_right, steps=400, lr=3e-3),
@@ -75,6 +76,8 @@ CASES = [
     Case("fcos", boxes_are_right, LECTURE, steps=80, lr=5e-3),
     Case("retinanet", boxes_are_right, ONE_STAGE, steps=160, lr=3e-3),
     Case("retinanet", boxes_are_right, SOFTMAX | {"head_norm": True}, steps=160, lr=3e-3),
+    Case("ssd", boxes_are_right, SSD, steps=60, lr=2e-3),
+    Case("ssdlite", boxes_are_right, SSD, steps=120, lr=3e-2),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
 

@@ -61,6 +61,8 @@ def test_levels_are_spread_evenly_or_by_their_strides() -> None:
     cell = cell_anchors([4, 8], [1])
     (anchors,) = level_anchors([cell], pyramid, pixels, None)
     assert torch.equal(anchors, (corners.repeat(1, 2)[:, None] + cell).flatten(0, 1))
+
+
 def test_levels_step_by_their_strides_or_evenly() -> None:
     """Of 36 pixels: the coarse level of 5 columns steps by its stride, 8, or by 36 // 5 = 7."""
     cells = [cell_anchors([4], [1]), cell_anchors([8], [1, 4])]

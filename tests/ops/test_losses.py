@@ -3,12 +3,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from sightline.ops.losses import (
     IGNORED,
     binary_cross_entropy_sum,
     cross_entropy_sum,
+    hard_negatives,
     sigmoid_focal,
     smooth_l1,
     softmax_focal,
@@ -146,3 +148,31 @@ def test_focal_of_nothing() -> None:
     total.backward()
     assert total == 0
     assert logits.grad.shape == (0, 4)
+
+
+def test_hard_negatives_by_hand() -> None:
+    """The two worst of three negatives, whatever the others cost; all where fewer are there."""
+    losses = torch.tensor([[5.0, 1, 9, 3], [1, 2, 3, 4]])
+    negative = torch.tensor([[True, True, False, True], [True, False, False, False]])
+    found = hard_negatives(losses, negative, torch.tensor([2, 3]))
+    assert found.tolist() == [[True, False, False, True], [True, False, False, False]]
+    assert not hard_negatives(losses, negative, torch.tensor([0, 0])).any()
+    nothing = hard_negatives(losses[:, :0], negative[:, :0], torch.tensor([1, 1]))
+    assert nothing.shape == (2, 0)
+
+
+def naive_hard_negatives(losses: Tensor, negative: Tensor, counts: Tensor) -> Tensor:
+    found = torch.zeros_like(negative)
+    for picture, count in enumerate(counts.tolist()):
+        places = [i for i in range(losses.shape[1]) if negative[picture, i]]
+        worst = sorted(places, key=lambda i: (-float(losses[picture, i]), i))
+        found[picture, worst[:count]] = True
+    return found
+
+
+def test_hard_negatives_equal_a_loop() -> None:
+    for _ in range(20):
+        losses = torch.randint(0, 6, (4, 30)).float()  # many are equal
+        negative, counts = torch.rand(4, 30) < 0.6, torch.randint(0, 25, (4,))
+        expected = naive_hard_negatives(losses, negative, counts)
+        assert hard_negatives(losses, negative, counts).equal(expected)

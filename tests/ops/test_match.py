@@ -3,7 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.ops.match import NEGATIVE, NEUTRAL, match_boxes, match_by_iou, sample_balanced
+from sightline.ops.match import (
+    NEGATIVE,
+    NEUTRAL,
+    best_of_each,
+    match_boxes,
+    match_by_iou,
+    sample_balanced,
+)
 
 
 def naive(
@@ -141,3 +148,25 @@ def test_no_candidates(count: int) -> None:
     objects = torch.tensor([[0.0, 0, 10, 10]])[:count]
     ignore = torch.zeros(count, dtype=torch.bool)
     assert match_boxes(torch.zeros(0, 4), objects, ignore, (0, 0.3), 0.7, True).shape == (0,)
+
+
+def test_the_best_of_each_by_hand() -> None:
+    """Objects 0 and 1 want candidate 2: object 1 overlaps it more and has it; object 2 takes
+    candidate 0, however little it overlaps it; object 3 touches none."""
+    overlaps = torch.tensor(
+        [[0.1, 0.2, 0.5, 0.0], [0.1, 0.2, 0.6, 0.0], [0.05, 0.0, 0.0, 0.0], [0.0] * 4]
+    )
+    assert best_of_each(overlaps).tolist() == [2, NEGATIVE, 1, NEGATIVE]
+    assert best_of_each(overlaps[:0]).tolist() == [NEGATIVE] * 4
+    assert best_of_each(overlaps[:, :0]).shape == (0,)
+
+
+def test_the_best_of_each_equals_a_loop() -> None:
+    for _ in range(20):
+        overlaps = torch.rand(6, 9)
+        expected, most = [NEGATIVE] * 9, [0.0] * 9
+        for row, shares in enumerate(overlaps.tolist()):
+            place = shares.index(max(shares))
+            if shares[place] > most[place]:
+                expected[place], most[place] = row, shares[place]
+        assert best_of_each(overlaps).tolist() == expected

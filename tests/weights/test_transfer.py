@@ -1,5 +1,7 @@
 """Fine-tuning to another list of classes: what is carried over, and what is said of it."""
 
+import copy
+
 import pytest
 import torch
 
@@ -102,6 +104,28 @@ def test_one_set_of_shifts_for_all_classes_is_loaded(tmp_path):
     result = weights.transfer(own, tmp_path / "given.safetensors")
     assert outcomes(result)["box_head.last.weight"] == LOADED
     assert outcomes(result)["class_head.last.weight"] == NEW_CLASSES
+
+
+@pytest.mark.parametrize("family", ["ssd", "ssdlite"])
+def test_the_rows_of_ssd_go_by_anchor_and_class(family, tmp_path):
+    """Four or six boxes a cell, each with a row a class and one for background."""
+    small = {"backbone": "test_resnet", "side": 64, "channels": 16}
+    theirs = create(family, ["cat", "dog", "cow"], **small)
+    weights.save(theirs, tmp_path / "theirs.safetensors")
+    own = create(family, ["cow", "emu"], **small)
+    before = copy.deepcopy(own.state_dict())
+    result = weights.transfer(own, tmp_path / "theirs.safetensors")
+    last = "class_head.convs.0.bias" if family == "ssd" else "class_head.convs.0.1.bias"
+    assert outcomes(result)[last] == BY_NAME
+    mine, given, old = (
+        state[last].unflatten(0, (-1, count))
+        for state, count in ((own.state_dict(), 3), (theirs.state_dict(), 4), (before, 3))
+    )
+    assert mine[:, [0, 2]].equal(given[:, [2, 3]])
+    assert mine[:, 1].equal(old[:, 1])
+    weight = last.replace("bias", "weight")
+    shared = own.state_dict()[weight].unflatten(0, (-1, 3))[:, [0, 2]]
+    assert shared.equal(theirs.state_dict()[weight].unflatten(0, (-1, 4))[:, [2, 3]])
 
 
 def test_nothing_fits(source, tmp_path):

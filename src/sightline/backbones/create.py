@@ -7,16 +7,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.backbones.backbone import Backbone
-from sightline.backbones.mobilenet import tv_mobilenet_v3_large
+from sightline.backbones.mobilenet import tv_mobilenet_v3_large, tv_mobilenet_v3_large_ssd
 from sightline.errors import SightlineError
 from sightline.layers.norm import freeze_batchnorm
 
 # What timm lacks.
-OWN = {"tv_mobilenet_v3_large": tv_mobilenet_v3_large}
+OWN: dict[str, Callable[..., Backbone]] = {
+    "tv_mobilenet_v3_large": tv_mobilenet_v3_large,
+    "tv_mobilenet_v3_large_ssd": tv_mobilenet_v3_large_ssd,
+    "tv_mobilenet_v3_large_ssd_reduced": partial(tv_mobilenet_v3_large_ssd, reduced=True),
+}
 
 # How timm's transformers are told that pictures come in many sizes; the first that the network
 # knows is used.
@@ -61,6 +66,25 @@ def create_backbone(
         backbone = _from_timm(name, pretrained, output_stride, levels)
     set_norm(backbone, frozen_norm, norm_eps)
     return backbone
+
+
+def levels_of(name: str, strides: Sequence[int]) -> list[int] | None:
+    """Which of a network's own maps have these strides, for ``create_backbone``; None of those in
+    ``OWN``, which have them or not.
+
+    Raises:
+        SightlineError: no such network, or no map of one of the strides.
+    """
+    if name in OWN:
+        return None
+    with torch.device("meta"):
+        body: Any = timm_model(name, False, features_only=True)
+    present = body.feature_info.reduction()
+    if missing := [stride for stride in strides if stride not in present]:
+        raise SightlineError(
+            f"backbone {name!r} has maps of strides {present}, but none of {missing[0]}"
+        )
+    return [present.index(stride) for stride in strides]
 
 
 def timm_model(name: str, pretrained: bool, **options: Any) -> nn.Module:

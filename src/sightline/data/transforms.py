@@ -3,7 +3,9 @@
 Geometry is one window: scale jitter by s takes a window of the picture's shape and 1/s its size (it
 reaches beyond the picture where s < 1, filled with grey), a crop takes a smaller one. The window
 becomes the picture, and the model's own resize brings it to size: nothing is resampled twice, and
-the jitter is not undone, since what is in the window changes and not merely its resolution.
+the jitter is not undone, since what is in the window changes and not merely its resolution. SSD's
+augmentation (1512.02325, section 2.2) is of the same kind: ``expand`` takes a larger window, and
+``overlap`` a smaller one of it that a thing overlaps by at least so much.
 
 A thing whose centre leaves the window becomes an ignore region on what is left of it: half a thing
 is neither a good example nor background. Nothing left: dropped. Boxes, points and polygons are
@@ -11,7 +13,7 @@ moved here, in continuous coordinates; pixels and maps by torchvision's transfor
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -21,12 +23,23 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from sightline.errors import SightlineError
+from sightline.ops.boxes import iou
 from sightline.ops.masks import rasterise
 from sightline.shapes import Bool, Float, UInt8
 from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Polygons, Rle, Scene
 
 _GREY = 114
+_MEAN = (124, 116, 104)  # of ImageNet
 _TRIES = 10
+_FIRST_DRAWS = 8 + 4 * _TRIES
+
+_EXPAND = 4.0  # times each side, at most
+_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # least IoU; the seventh choice is the whole picture
+_SHARES = (0.3, 1.0)  # of each side
+_NARROWEST = 0.5  # width to height, or height to width
+_PATCHES = 50  # are tried, at most
+
+Window = tuple[int, int, int, int]  # top, left, height, width; it may reach beyond the picture
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,15 @@ class Augment:
     ``flip`` and ``crop`` are probabilities. ``scale`` is the range of the zoom, drawn evenly in its
     logarithm. A crop keeps a share of each side drawn from ``sides``. ``colour`` in 0..1 changes
     brightness, contrast and saturation by up to that factor, and the hue by up to a tenth of that
-    of a full turn. ``mirrored`` says which keypoints a flip exchanges: the loader fills it in from
+    of a full turn.
+
+    SSD's own: ``expand`` is the probability that a picture is laid somewhere on a canvas of up to
+    four times its sides; ``overlap`` that a patch of it is taken, the whole or one that a thing
+    overlaps with an IoU of at least 0, 0.1, 0.3, 0.5, 0.7 or 0.9, each as likely; ``distort`` that
+    of each of four changes: brightness by up to an eighth, contrast and saturation by up to a half,
+    hue by up to a twentieth of a full turn.
+
+    ``mirrored`` says which keypoints a flip exchanges: the loader fills it in from
     the data set's classes.
 
     Raises:
@@ -49,9 +70,12 @@ class Augment:
     sides: tuple[float, float] = (0.5, 1.0)
     colour: float = 0.0
     mirrored: tuple[int, ...] = ()
+    expand: float = 0.0
+    overlap: float = 0.0
+    distort: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "colour"):
+        for name in ("flip", "crop", "colour", "expand", "overlap", "distort"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SightlineError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if not 0 < self.sides[0] <= self.sides[1] <= 1:
@@ -63,10 +87,12 @@ class Augment:
         self, picture: UInt8[Tensor, "3 H W"], scene: Scene, generator: torch.Generator
     ) -> tuple[UInt8[Tensor, "3 h w"], Scene]:
         """A varied copy. Every draw is made whatever the settings: none shifts another."""
-        draws = torch.rand(8 + 4 * _TRIES, generator=generator, dtype=torch.float64).tolist()
+        count = _FIRST_DRAWS + 14 + 4 * _PATCHES
+        draws = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
         window = self._window(scene, draws[8:], do_crop=draws[0] < self.crop, zoom=draws[1])
+        window, fill = self._ssd_window(scene, window, draws[_FIRST_DRAWS:])
         if window != (0, 0, *scene.size):
-            picture, scene = cut(picture, scene, window)
+            picture, scene = cut(picture, scene, window, fill)
         if draws[2] < self.flip:
             picture, scene = flip(picture, scene, self.mirrored)
         if self.colour > 0:
@@ -78,12 +104,27 @@ class Augment:
                 1 + self.colour * saturation,
                 0.1 * self.colour * hue,
             )
+        if self.distort > 0:
+            picture = distort(picture, self.distort, draws[_FIRST_DRAWS + 6 : _FIRST_DRAWS + 14])
         return picture, scene
 
-    def _window(
-        self, scene: Scene, draws: list[float], do_crop: bool, zoom: float
-    ) -> tuple[int, int, int, int]:
-        """Top, left, height, width. Up to ten tries to have the centre inside of a thing that is
+    def _ssd_window(
+        self, scene: Scene, window: Window, draws: list[float]
+    ) -> tuple[Window, int | tuple[int, int, int]]:
+        """What ``expand`` and ``overlap`` make of a window, and what fills it beyond the picture.
+        Where no patch fits, the whole stays."""
+        fill: int | tuple[int, int, int] = _GREY
+        if draws[0] < self.expand:
+            window, fill = expanded(window, 1 + draws[1] * (_EXPAND - 1), draws[2:4]), _MEAN
+        choice = int(draws[5] * (len(_OVERLAPS) + 1))
+        if draws[4] < self.overlap and choice < len(_OVERLAPS):
+            boxes = scene.things.boxes[~scene.things.ignore]
+            places = torch.tensor(draws[14:], dtype=torch.float64).view(-1, 4)
+            window = patch(window, boxes, _OVERLAPS[choice], places) or window
+        return window, fill
+
+    def _window(self, scene: Scene, draws: list[float], do_crop: bool, zoom: float) -> Window:
+        """Up to ten tries to have the centre inside of a thing that is
         not ignored."""
         low, high = (math.log(value) for value in self.scale)
         factor = math.exp(low + zoom * (high - low))
@@ -110,7 +151,7 @@ class Augment:
         return window
 
 
-def _inside(boxes: Float[Tensor, "N 4"], window: tuple[int, int, int, int]) -> Tensor:
+def _inside(boxes: Float[Tensor, "N 4"], window: Window) -> Tensor:
     """Which boxes have their centre in the window."""
     top, left, height, width = window
     x, y = (boxes[:, :2] + boxes[:, 2:]).unbind(1)
@@ -118,12 +159,57 @@ def _inside(boxes: Float[Tensor, "N 4"], window: tuple[int, int, int, int]) -> T
     return (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
+def expanded(window: Window, factor: float, place: Sequence[float]) -> Window:
+    """A window of ``factor`` times the sides, 1 or more, in which the other lies at ``place``, 0 to
+    1 down and across."""
+    corner, sides = window[:2], window[2:]
+    larger = [round(side * factor) for side in sides]
+    free = [most - side for most, side in zip(larger, sides, strict=True)]
+    top, left = (
+        start - round(f * share) for start, f, share in zip(corner, free, place, strict=True)
+    )
+    return top, left, larger[0], larger[1]
+
+
+def patch(
+    window: Window,
+    boxes: Float[Tensor, "N 4"],
+    least: float,
+    draws: Float[Tensor, "T 4"],
+) -> Window | None:
+    """The first of T parts of a window that has the centre inside of a box which it overlaps with
+    an IoU of ``least`` or more; None where none does. Without boxes any part will do.
+
+    ``draws`` in 0..1 are the height, the width and the place of each part: 0.3 to 1 of each side,
+    and no narrower than 1 : 2.
+    """
+    corner, sides = draws.new_tensor(window[:2]), draws.new_tensor(window[2:])
+    low, high = _SHARES
+    spans = ((low + (high - low) * draws[:, :2]) * sides).round().clamp(min=1)
+    corners = corner + (draws[:, 2:] * (sides - spans)).round()
+    good = spans.amin(dim=1) >= _NARROWEST * spans.amax(dim=1)
+    if len(boxes) > 0:
+        parts = torch.cat([corners, corners + spans], dim=1)[:, [1, 0, 3, 2]]
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = (centre >= parts[:, None, :2]) & (centre < parts[:, None, 2:])
+        overlaps = torch.where(inside.all(dim=2), iou(parts, boxes.double()), -1)
+        good &= overlaps.amax(dim=1) >= least
+    if not good.any():
+        return None
+    first = int(good.int().argmax())
+    top, left, height, width = map(int, [*corners[first].tolist(), *spans[first].tolist()])
+    return top, left, height, width
+
+
 def cut(
-    picture: UInt8[Tensor, "3 H W"], scene: Scene, window: tuple[int, int, int, int]
+    picture: UInt8[Tensor, "3 H W"],
+    scene: Scene,
+    window: Window,
+    fill: int | tuple[int, int, int] = _GREY,
 ) -> tuple[UInt8[Tensor, "3 h w"], Scene]:
-    """The window (top, left, height, width) of a picture, which may reach beyond it."""
+    """The window of a picture, ``fill`` where it reaches beyond it."""
     _, _, height, width = window
-    pixels = _window_of(Image(picture), window, _GREY)
+    pixels = _window_of(Image(picture), window, fill)
     things = _cut_things(scene.things, window)
     semantic, panoptic = scene.semantic, scene.panoptic
     if semantic is not None:
@@ -142,7 +228,7 @@ def _trim(panoptic: Panoptic) -> Panoptic:
     return panoptic._replace(segments=[s for s in panoptic.segments if s.id in seen])
 
 
-def _window_of(pixels: Any, window: tuple[int, int, int, int], fill: int) -> Tensor:
+def _window_of(pixels: Any, window: Window, fill: int | tuple[int, int, int]) -> Tensor:
     top, left, height, width = window
     rows, columns = pixels.shape[-2:]
     margins = [
@@ -152,11 +238,11 @@ def _window_of(pixels: Any, window: tuple[int, int, int, int], fill: int) -> Ten
         max(top + height - rows, 0),
     ]
     if any(margins):
-        pixels = tvf.pad(pixels, margins, fill=fill)
+        pixels = tvf.pad(pixels, margins, fill=fill if isinstance(fill, int) else list(fill))
     return tvf.crop(pixels, top + margins[1], left + margins[0], height, width).as_subclass(Tensor)
 
 
-def _cut_things(things: Instances, window: tuple[int, int, int, int]) -> Instances:
+def _cut_things(things: Instances, window: Window) -> Instances:
     top, left, height, width = window
     shift = things.boxes.new_tensor([left, top])
     limit = things.boxes.new_tensor([width, height])
@@ -231,6 +317,19 @@ def _change_masks(
     if sizes:
         return change_maps(rasterise(masks, sizes[0]))
     return [[change_points(polygon) for polygon in mask] for mask in cast(list[Polygons], masks)]
+
+
+def distort(
+    picture: UInt8[Tensor, "3 H W"], chance: float, draws: Sequence[float]
+) -> UInt8[Tensor, "3 H W"]:
+    """SSD's photometric distortion. Of the eight draws in 0..1 four decide whether brightness,
+    contrast, saturation and hue change, the others by how much."""
+    done = [float(draw < chance) for draw in draws[:4]]
+    amounts = [d * (2 * draw - 1) for d, draw in zip(done, draws[4:], strict=True)]
+    brightness, contrast, saturation, hue = amounts
+    if not any(done):
+        return picture
+    return recolour(picture, 1 + brightness / 8, 1 + contrast / 2, 1 + saturation / 2, hue / 20)
 
 
 def recolour(

@@ -16,6 +16,8 @@ from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
 from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
 from sightline.models.fcos import fcos
 from sightline.models.retinanet import retinanet
+from sightline.models.ssd import ssd
+from sightline.models.ssdlite import ssdlite
 from sightline.types import Classes
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -25,6 +27,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "faster_rcnn_v2": faster_rcnn_v2,
     "fcos": fcos,
     "retinanet": retinanet,
+    "ssd": ssd,
+    "ssdlite": ssdlite,
 }
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.shapes import Float, Int, Shaped
+from sightline.shapes import Bool, Float, Int, Shaped
 
 IGNORED = -1  # the label of an entry without a say
 
@@ -78,3 +78,14 @@ def softmax_focal(
     cross-entropy."""
     log_right = F.log_softmax(logits, dim=1).gather(1, labels[:, None])[:, 0]
     return -log_right if gamma == 0 else -log_right * (1 - log_right.exp()) ** gamma
+
+
+def hard_negatives(
+    losses: Float[Tensor, "B A"], negative: Bool[Tensor, "B A"], counts: Int[Tensor, " B"]
+) -> Bool[Tensor, "B A"]:
+    """Of each picture's negative candidates the ``counts`` with the highest loss, or all where
+    there are no more; of equal losses the first (SSD, section 2.2, "Hard negative mining")."""
+    worst = torch.where(negative, losses, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(losses.shape[1], device=losses.device)
+    chosen = torch.zeros_like(negative).scatter(1, worst, place < counts[:, None])
+    return chosen & negative

@@ -41,6 +41,21 @@ def match_by_iou(
     return matches
 
 
+def best_of_each(overlaps: Float[Tensor, "N A"]) -> Int[Tensor, " A"]:
+    """Each object takes one candidate, that which it overlaps most: an object's row, NEGATIVE where
+    a candidate is not taken (SSD, section 2.2, "Matching strategy").
+
+    Of objects that want the same candidate the one that overlaps it most gets it, and the others
+    have none; nor has one that touches no candidate.
+    """
+    if overlaps.numel() == 0:
+        return overlaps.new_full((overlaps.shape[1],), NEGATIVE, dtype=torch.long)
+    highest, candidate = overlaps.max(dim=1, keepdim=True)
+    wanted = torch.zeros_like(overlaps).scatter(1, candidate, highest)
+    most, row = wanted.max(dim=0)
+    return torch.where(most > 0, row, NEGATIVE)
+
+
 def match_boxes(
     candidates: Float[Tensor, "A 4"],
     objects: Float[Tensor, "N 4"],

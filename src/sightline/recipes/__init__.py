@@ -24,4 +24,14 @@ RECIPES = {
         "sightline.recipes.retinanet:retinanet",
         "RetinaNet on any folder: 12 passes, batch 16, lr 0.01, unless told otherwise.",
     ),
+    "ssd": (
+        "sightline.recipes.ssd:ssd",
+        "SSD at 300 pixels, or 512, on any folder: 120 passes, batch 32, lr 0.002, unless told "
+        "otherwise.",
+    ),
+    "ssdlite": (
+        "sightline.recipes.ssd:ssdlite",
+        "SSDLite on MobileNetV3 on any folder: 660 passes, batch 192, lr 0.15, unless told "
+        "otherwise.",
+    ),
 }

@@ -88,6 +88,34 @@ _POINT_TOWERS = (
     (r"^head\.regression_head\.bbox_reg\.", "box_head.last.0."),
     (r"^head\.regression_head\.bbox_ctrness\.", "box_head.last.1."),
 )
+_SSD_HEADS = (
+    (r"^head\.classification_head\.module_list\.", "class_head.convs."),
+    (r"^head\.regression_head\.module_list\.", "box_head.convs."),
+)
+# conv5_1 to conv5_3 are numbers 24 to 28 of VGG16's layers; fc6 and fc7 are behind them.
+_SSD_VGG = (
+    (r"^backbone\.scale_weight$", "fine.weight"),
+    (r"^backbone\.features\.(\d+)\.", r"backbone.body.features_\1."),
+    *(
+        (rf"^backbone\.extra\.0\.{i}\.(weight|bias)$", rf"backbone.body.features_{23 + i}.\1")
+        for i in (1, 3, 5)
+    ),
+    (r"^backbone\.extra\.0\.7\.", "coarse."),
+    *((rf"^backbone\.extra\.{i + 1}\.", f"extra.{i}.") for i in range(4)),
+)
+# Blocks 14 to 16 are behind the parts of block 13.
+_SSD_MOBILE = (
+    (r"^backbone\.features\.0\.", "backbone.body.features."),
+    *(
+        (rf"^backbone\.features\.1\.0\.{i}\.", f"backbone.body.features.{13 + i}.")
+        for i in range(1, 4)
+    ),
+    *(
+        (rf"^backbone\.features\.1\.{i}\.", f"backbone.body.features.{16 + i}.")
+        for i in range(1, 4)
+    ),
+    (r"^backbone\.extra\.", "extra."),
+)
 
 RELEASES = {
     "fasterrcnn_resnet50_fpn": Release(
@@ -176,5 +204,47 @@ RELEASES = {
         renames=(*_FPN, *_POINT_TOWERS),
         holds=(*_TOWERS_HOLD, "head.regression_head.bbox_ctrness.bias"),
         last={"head.classification_head.cls_logits": Rows(background=False)},
+    ),
+    "ssd300_vgg16": Release(
+        enum="SSD300_VGG16_Weights.COCO_V1",
+        ap=25.1,
+        model="ssd",
+        options={"backbone": "vgg16"},
+        renames=(*_SSD_HEADS, *_SSD_VGG),
+        holds=("backbone.scale_weight", "backbone.extra.0.7.1.weight"),
+        last={
+            f"head.classification_head.module_list.{level}": Rows(anchors=boxes)
+            for level, boxes in enumerate((4, 6, 6, 6, 4, 4))
+        },
+        preprocess=Preprocess(
+            fixed=(300, 300),
+            mean=(0.48235, 0.45882, 0.40784),
+            std=(1 / 255, 1 / 255, 1 / 255),
+            multiple=1,
+            resize="torchvision",
+            antialias=False,
+        ),
+    ),
+    "ssdlite320_mobilenet_v3_large": Release(
+        enum="SSDLite320_MobileNet_V3_Large_Weights.COCO_V1",
+        ap=21.3,
+        model="ssdlite",
+        options={"backbone": "tv_mobilenet_v3_large_ssd_reduced"},
+        renames=(*_SSD_HEADS, *_SSD_MOBILE),
+        holds=(
+            "head.classification_head.module_list.0.1.weight",
+            "backbone.features.1.0.1.0.weight",
+        ),
+        last={
+            f"head.classification_head.module_list.{level}.1": Rows(anchors=6) for level in range(6)
+        },
+        preprocess=Preprocess(
+            fixed=(320, 320),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            multiple=1,
+            resize="torchvision",
+            antialias=False,
+        ),
     ),
 }

@@ -17,7 +17,7 @@ class Block(NamedTuple):
     """The rows of one class in a last layer, and how often the list of classes is repeated."""
 
     rows: int
-    anchors: int = 1
+    anchors: int | None = 1  # None: as often as the tensor has rows for it and background
 
 
 # Layers with a block of rows for each class (and background's rows, if any, after them), for each
@@ -27,6 +27,8 @@ CLASS_ROWS = {
     "box_head.box_shift": Block(4),
     "class_head.last": Block(1, anchors=9),  # RetinaNet
     "box_head.last": Block(4, anchors=9),
+    **{f"class_head.convs.{level}": Block(1, anchors=None) for level in range(12)},  # SSD
+    **{f"class_head.convs.{level}.1": Block(1, anchors=None) for level in range(6)},  # SSDLite
 }
 
 LOADED = "loaded"
@@ -123,7 +125,8 @@ def _by_class(
     name: str, own: Tensor, given: Tensor, block: Block, wanted: Classes, known: Classes
 ) -> Row:
     """Copy the blocks of the classes that both lists name, and background's."""
-    rows, anchors = block
+    rows = block.rows
+    anchors = block.anchors or max(1, len(given) // (rows * (len(known) + 1)))
     if (
         len(own) == len(given) == rows * anchors and max(len(wanted), len(known)) > 1
     ):  # class-agnostic
