@@ -67,6 +67,8 @@ CASES = [
     Case("faster_rcnn", boxes_are_right, AGNOSTIC, steps=100, lr=3e-3),
     Case("faster_rcnn_v2", boxes_are_right, SMALL, steps=160, lr=3e-3),
     Case("faster_rcnn_single", boxes_are_right, SINGLE, steps=160, lr=2e-3),
+    Case("fcn", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=100, lr=3e-3),
+    Case("unet", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=60, lr=3e-3),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
 

@@ -28,7 +28,7 @@ def picture(height: int, width: int):
     return ((soft + 0.05 * torch.randn_like(soft)).clamp(0, 1) * 255).byte()
 
 
-@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize("name", [name for name, release in RELEASES.items() if not release.stuff])
 def test_same_answers(name):
     pictures = [picture(120, 160), picture(100, 180)]
     theirs = random_twin(name, pictures, min_size=128, max_size=192, rpn_post_nms_top_n_test=30)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.models import Card
-from sightline.types import Classes
 from sightline.weights.native import Weights, card_of, preprocess_of
 
 # Layers with a block of rows for each class (and background's rows, if any, after them): rows a
 # block. What their rows mean depends on the list of classes even where the shapes agree.
 CLASS_ROWS = {"box_head.class_score": 1, "box_head.box_shift": 4}
+# Layers with a row for each class of a label map, things and stuff.
+MAP_ROWS = {"head.score", "auxiliary_head.score", "score"}
 
 LOADED = "loaded"
 BY_NAME = "loaded by class name"
@@ -70,10 +71,12 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             given = weights.tensors.get(name)
             if given is None:
                 rows.append(Row(name, MISSING))
-            elif (block := CLASS_ROWS.get(name.rpartition(".")[0])) is not None:
-                rows.append(
-                    _by_class(name, value, given, block, card.classes, weights.card.classes)
-                )
+            elif (layer := name.rpartition(".")[0]) in CLASS_ROWS:
+                names = card.classes.names, weights.card.classes.names
+                rows.append(_by_class(name, value, given, CLASS_ROWS[layer], *names))
+            elif layer in MAP_ROWS:
+                names = card.classes.in_maps, weights.card.classes.in_maps
+                rows.append(_by_class(name, value, given, 1, *names))
             elif given.shape != value.shape:
                 rows.append(Row(name, SHAPE, _shapes(value, given)))
             else:
@@ -107,7 +110,12 @@ def _of_backbone(rows: Sequence[Row]) -> tuple[int, int]:
 
 
 def _by_class(
-    name: str, own: Tensor, given: Tensor, block: int, wanted: Classes, known: Classes
+    name: str,
+    own: Tensor,
+    given: Tensor,
+    block: int,
+    wanted: Sequence[str],
+    known: Sequence[str],
 ) -> Row:
     """Copy the blocks of the classes that both lists name, and background's."""
     if len(own) == len(given) == block and max(len(wanted), len(known)) > 1:  # class-agnostic
@@ -116,14 +124,14 @@ def _by_class(
     extra = len(own) - block * len(wanted)
     if extra != len(given) - block * len(known) or own.shape[1:] != given.shape[1:]:
         return Row(name, SHAPE, _shapes(own, given))
-    pairs = matching(wanted.names, known.names)
+    pairs = matching(wanted, known)
     if not pairs:
         return Row(name, NEW_CLASSES)
     for mine, theirs in pairs:
         own[mine * block : (mine + 1) * block] = given[theirs * block : (theirs + 1) * block]
     if extra:
         own[-extra:] = given[-extra:]
-    return Row(name, BY_NAME, _which(wanted.names, [mine for mine, _ in pairs]))
+    return Row(name, BY_NAME, _which(wanted, [mine for mine, _ in pairs]))
 
 
 def matching(wanted: Sequence[str], known: Sequence[str]) -> list[tuple[int, int]]:
