@@ -116,7 +116,7 @@ def stepped(
 
 def poly(step: int, steps: int, *, power: float = 0.9, warmup: float = 0.05) -> float:
     """(1 - t) to the ``power`` over the run: the schedule of DeepLab and of most segmenters since
-    (https://arxiv.org/abs/1606.00915, section 4.1.1)."""
+    (https://arxiv.org/abs/1606.00915, section 4.1)."""
     return _warm(step, steps, warmup) * (1 - step / steps) ** power
 
 

@@ -12,7 +12,7 @@ Original / ours, as in torchvision. Network: VGG16 with stride 32 / a ResNet who
 are dilated instead of striding, so that a cell is 8 pixels (Yu, Koltun 2016; Chen et al. 2015).
 Finer maps: scores of three stages added up (section 4.2) / not needed with a stride of 8. Scaling
 up: learnt, from bilinear / bilinear. A second head on the last stage but one learns the same thing
-and is not asked in prediction (Zhao et al. 2017, https://arxiv.org/abs/1612.01105, section 3.3).
+and is not asked in prediction (Zhao et al. 2017, https://arxiv.org/abs/1612.01105, section 4).
 The loss is divided by the number of labelled pixels of all pictures of all processes together.
 """
 
