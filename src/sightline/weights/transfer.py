@@ -11,11 +11,26 @@ from sightline.errors import SightlineError
 from sightline.models import Card
 from sightline.weights.native import Weights, card_of, preprocess_of
 
-# Layers with a block of rows for each class (and background's rows, if any, after them): rows a
-# block. What their rows mean depends on the list of classes even where the shapes agree.
-CLASS_ROWS = {"box_head.class_score": 1, "box_head.box_shift": 4}
-# Layers with a row for each class of a label map, things and stuff.
-MAP_ROWS = {"head.score", "auxiliary_head.score", "score"}
+
+class Block(NamedTuple):
+    """The rows of one class in a last layer, and how often the list of classes is repeated."""
+
+    rows: int
+    anchors: int = 1
+    maps: bool = False  # the classes of label maps: things, then stuff
+
+
+# Layers with a block of rows for each class (and background's rows, if any, after them), for each
+# anchor of a cell. What their rows mean depends on the list of classes even where the shapes agree.
+CLASS_ROWS = {
+    "box_head.class_score": Block(1),
+    "box_head.box_shift": Block(4),
+    "class_head.last": Block(1, anchors=9),  # RetinaNet
+    "box_head.last": Block(4, anchors=9),
+    "head.score": Block(1, maps=True),  # FCN
+    "auxiliary_head.score": Block(1, maps=True),
+    "score": Block(1, maps=True),  # U-Net
+}
 
 LOADED = "loaded"
 BY_NAME = "loaded by class name"
@@ -71,12 +86,12 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             given = weights.tensors.get(name)
             if given is None:
                 rows.append(Row(name, MISSING))
-            elif (layer := name.rpartition(".")[0]) in CLASS_ROWS:
-                names = card.classes.names, weights.card.classes.names
-                rows.append(_by_class(name, value, given, CLASS_ROWS[layer], *names))
-            elif layer in MAP_ROWS:
-                names = card.classes.in_maps, weights.card.classes.in_maps
-                rows.append(_by_class(name, value, given, 1, *names))
+            elif (block := CLASS_ROWS.get(name.rpartition(".")[0])) is not None:
+                names = (
+                    classes.in_maps if block.maps else classes.names
+                    for classes in (card.classes, weights.card.classes)
+                )
+                rows.append(_by_class(name, value, given, block, *names))
             elif given.shape != value.shape:
                 rows.append(Row(name, SHAPE, _shapes(value, given)))
             else:
@@ -113,24 +128,29 @@ def _by_class(
     name: str,
     own: Tensor,
     given: Tensor,
-    block: int,
+    block: Block,
     wanted: Sequence[str],
     known: Sequence[str],
 ) -> Row:
     """Copy the blocks of the classes that both lists name, and background's."""
-    if len(own) == len(given) == block and max(len(wanted), len(known)) > 1:  # class-agnostic
+    rows, anchors, _ = block
+    if (
+        len(own) == len(given) == rows * anchors and max(len(wanted), len(known)) > 1
+    ):  # class-agnostic
         own.copy_(given)
         return Row(name, LOADED)
-    extra = len(own) - block * len(wanted)
-    if extra != len(given) - block * len(known) or own.shape[1:] != given.shape[1:]:
+    extra = len(own) // anchors - rows * len(wanted)
+    fitting = (anchors * (rows * len(known) + extra), *own.shape[1:])
+    if given.shape != fitting:
         return Row(name, SHAPE, _shapes(own, given))
     pairs = matching(wanted, known)
     if not pairs:
         return Row(name, NEW_CLASSES)
+    here, there = (values.unflatten(0, (anchors, -1)) for values in (own, given))
     for mine, theirs in pairs:
-        own[mine * block : (mine + 1) * block] = given[theirs * block : (theirs + 1) * block]
+        here[:, mine * rows :][:, :rows] = there[:, theirs * rows :][:, :rows]
     if extra:
-        own[-extra:] = given[-extra:]
+        here[:, -extra:] = there[:, -extra:]
     return Row(name, BY_NAME, _which(wanted, [mine for mine, _ in pairs]))
 
 
