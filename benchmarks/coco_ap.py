@@ -3,7 +3,7 @@
     python -m benchmarks.coco_ap COCO [--name fasterrcnn_resnet50_fpn ...] [--limit 500]
 
 COCO is a folder with ``annotations/instances_val2017.json`` and ``val2017/``. Without ``--name``
-all four are measured, 5000 pictures each: minutes on a GPU, hours on a CPU. ``--weights FILE``
+all detectors are measured, 5000 pictures each: minutes on a GPU, hours on a CPU. ``--weights FILE``
 measures a file in their stead.
 """
 
@@ -20,6 +20,8 @@ from sightline.errors import SightlineError
 from sightline.evaluate import evaluate
 from sightline.weights.releases import RELEASES
 
+DETECTORS = [name for name, release in RELEASES.items() if not release.stuff]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -27,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("data", help="the folder")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--name", nargs="*", choices=list(RELEASES), default=list(RELEASES))
+    parser.add_argument("--name", nargs="*", choices=DETECTORS, default=DETECTORS)
     parser.add_argument("--weights", help="a checkpoint file, in place of the names")
     parser.add_argument("--limit", type=int, help="only the first so many pictures")
     parser.add_argument("--batch", type=int, default=1, help="as the published numbers were made")

@@ -30,9 +30,26 @@ def test_agreement_by_hand() -> None:
     assert not Agreement(96, 7, 0, 0, 0).holds
 
 
+def test_agreement_of_label_maps() -> None:
+    """Two classes on 2000 pixels: two that flip are a thousandth, three are too many."""
+    logits = torch.zeros(1, 2, 40, 50)
+    logits[:, 0] = 1e-5
+    logits[0, 1, 0, 0] = 10.0
+    for flips, holds in ((2, True), (3, False)):
+        other = logits.clone()
+        other[0, 1, 1, :flips] = 2e-5
+        found = agree(logits, other)
+        assert (found.labelled, found.relabelled) == (2000 - flips, flips)
+        assert found.holds is holds
+        assert (found + found).holds is holds
+        assert f"{2000 - flips} pixels labelled alike, {flips} otherwise" in str(found)
+    assert agree(logits, logits) != NOTHING, "the very same answers are answers"
+    assert not agree(logits, logits * 1.001).holds
+
+
 def test_agreement_of_other_answers() -> None:
     """A ten thousandth of the largest value; what is no number never agrees."""
     maps = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
-    assert agree(maps, maps + 0.0003).holds
-    assert not agree(maps, maps + 0.0005).holds
-    assert not (NOTHING + agree(maps, maps * torch.nan)).holds
+    assert agree([maps], [maps + 0.0003]).holds
+    assert not agree([maps], [maps + 0.0005]).holds
+    assert not (NOTHING + agree([maps], [maps * torch.nan])).holds

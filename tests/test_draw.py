@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from sightline.draw import _overlap, _Sheet, colour, contact_sheet, draw
+from sightline.draw import _overlap, _Sheet, colour, contact_sheet, draw, index_image
 from sightline.ops.masks import encode
 from sightline.types import Classes, Instances, Panoptic, Scene, Segment
 
@@ -65,6 +65,33 @@ def test_label_map_leaves_the_unlabelled_alone() -> None:
     assert tuple(pixels[30, 60]) == (100, 100, 100)
 
 
+def test_a_class_of_a_map_is_named_where_it_has_most_room() -> None:
+    """The left third is cat, the rest dog: ink on the ground of each class around the middle of its
+    part, and none of it elsewhere. A strip of 4 pixels has no room for letters."""
+    semantic = torch.ones(300, 600, dtype=torch.long)
+    semantic[:, :200] = 0
+    semantic[:4] = 0
+    grey = torch.full((3, 300, 600), 100, dtype=torch.uint8)
+    pixels = drawn(Scene((300, 600), semantic=semantic), grey)
+    for label, x in ((0, 100), (1, 400)):
+        ground = (pixels == colour(label)).all(-1)
+        rows, columns = np.nonzero(ground)
+        assert 120 < rows.mean() < 180
+        assert abs(columns.mean() - x) < 60
+    semantic[4:] = 255
+    strip = drawn(Scene((300, 600), semantic=semantic), grey)
+    assert not (strip == colour(0)).all(-1).any()
+
+
+def test_a_map_as_a_picture_of_its_labels() -> None:
+    semantic = torch.tensor([[0, 3, 255], [254, 1, 2]])
+    image = index_image(semantic)
+    assert image.mode == "P"
+    assert np.asarray(image).tolist() == semantic.tolist()
+    shown = np.asarray(image.convert("RGB"))
+    assert [tuple(shown[0, x]) for x in range(3)] == [colour(0), colour(3), (255, 255, 255)]
+
+
 def test_segments_have_a_rim() -> None:
     ids = torch.zeros(60, 80, dtype=torch.long)
     ids[:, :40], ids[:, 40:60] = 7, 9
@@ -117,6 +144,8 @@ def test_tiny_pictures_and_odd_boxes(shape: tuple[int, int]) -> None:
     instances = things(*boxes, scores=torch.rand(5))
     assert draw(picture, Scene(shape, instances), CLASSES).size == shape[::-1]
     assert draw(picture, Scene(shape), CLASSES).size == shape[::-1]
+    semantic = torch.zeros(shape, dtype=torch.long)
+    assert draw(picture, Scene(shape, semantic=semantic), CLASSES).size == shape[::-1]
 
 
 def test_pillow_images_of_any_mode() -> None:

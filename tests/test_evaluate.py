@@ -76,7 +76,7 @@ def test_other_class_lists_are_matched_by_name() -> None:
 
 def test_things_of_unknown_classes_are_dropped() -> None:
     scene = Scene((9, 9), thing((0.0, 0, 1, 1), (0, 0, 2, 2), labels=[0, 1]))
-    labels = corresponding(Classes(("a", "b")), Classes(("b",)))
+    labels = corresponding(("a", "b"), ("b",))
     assert labels.tolist() == [-1, 0]
     renamed = relabelled(scene, labels)
     assert renamed.things.labels.tolist() == [0]
@@ -86,18 +86,18 @@ def test_things_of_unknown_classes_are_dropped() -> None:
 
 def test_class_names_match_in_any_case() -> None:
     """As where weights are taken over."""
-    assert corresponding(Classes(("Cat", "dog")), Classes(("Dog ", "cat"))).tolist() == [1, 0]
+    assert corresponding(("Cat", "dog"), ("Dog ", "cat")).tolist() == [1, 0]
 
 
 def test_no_class_in_common() -> None:
     """Told before the model runs."""
-    letters, numbers = Classes(tuple("abcdefgh")), Classes(("1",))
+    letters, numbers = tuple("abcdefgh"), ("1",)
     with pytest.raises(
         SightlineError, match="knows a, b, c, d, e and 3 more, the data set has 1: no class"
     ):
         corresponding(letters, numbers)
     model, theirs = Bright(), patches()
-    theirs.classes = numbers
+    theirs.classes = Classes(numbers)
     with pytest.raises(SightlineError, match="no class is in both"):
         evaluate(model, theirs)
     assert model.batches == []

@@ -20,6 +20,7 @@ from sightline.optim import (
     freeze,
     one_cycle,
     parts_of,
+    poly,
     set_lr,
     sgd,
     stepped,
@@ -80,6 +81,12 @@ def test_warmup_is_linear() -> None:
     assert [at(0), at(5), at(10), at(99)] == pytest.approx([0.001, 0.5005, 1, 1])
 
 
+def test_poly_falls_to_nothing() -> None:
+    """To the power of 2: a quarter at half of the run."""
+    at = partial(poly, steps=100, power=2.0, warmup=0.0)
+    assert [at(step) for step in (1, 50, 100)] == pytest.approx([0.99**2, 0.25, 0])
+
+
 def test_cosine_halves_at_half() -> None:
     at = partial(cosine, steps=100, warmup=0.0, final=0.2)
     assert [at(50), at(100)] == pytest.approx([0.6, 0.2])
@@ -91,7 +98,7 @@ def test_one_cycle_rises_and_falls() -> None:
     assert [at(0), at(20), at(40), at(70), at(100)] == pytest.approx([0.1, 0.55, 1, 0.505, 0.01])
 
 
-@pytest.mark.parametrize("schedule", [stepped, cosine, one_cycle])
+@pytest.mark.parametrize("schedule", [stepped, poly, cosine, one_cycle])
 def test_schedules_serve_a_run_of_one_step(schedule: partial[float]) -> None:
     assert 0 < schedule(0, 1) <= 1
 

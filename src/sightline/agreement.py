@@ -11,6 +11,7 @@ from sightline.ops.suppress import EMPTY
 PIXELS, SCORE = 0.05, 1e-3  # how far boxes and scores may be from the model's
 _UNMATCHED = 0.03  # share of detections: near ties that flip in the suppression
 _RELATIVE = 1e-4  # of the largest value, for whatever else is answered
+_RELABELLED = 1e-3  # share of the pixels of label maps: near ties
 
 
 class Agreement(NamedTuple):
@@ -21,17 +22,32 @@ class Agreement(NamedTuple):
     pixels: float  # largest distance of a coordinate
     score: float  # largest distance of a score
     relative: float  # of all other answers, to their largest value
+    labelled: int = 0  # pixels of label maps that have one label in both
+    relabelled: int = 0  # those that have not
 
     def __add__(self, other: "Agreement") -> "Agreement":  # type: ignore[override]
-        counts = (self.matched + other.matched, self.unmatched + other.unmatched)
-        return Agreement(*counts, *map(max, self[2:], other[2:]))  # none of them is NaN
+        return Agreement(
+            self.matched + other.matched,
+            self.unmatched + other.unmatched,
+            max(self.pixels, other.pixels),  # none of these is NaN
+            max(self.score, other.score),
+            max(self.relative, other.relative),
+            self.labelled + other.labelled,
+            self.relabelled + other.relabelled,
+        )
 
     @property
     def holds(self) -> bool:
         few = self.unmatched <= _UNMATCHED * (2 * self.matched + self.unmatched)
-        return few and self.relative <= _RELATIVE
+        alike = self.relabelled <= _RELABELLED * (self.labelled + self.relabelled)
+        return few and alike and self.relative <= _RELATIVE
 
     def __str__(self) -> str:
+        if self.labelled:
+            return (
+                f"{self.labelled} pixels labelled alike, {self.relabelled} otherwise; logits to "
+                f"{self.relative:.1e} of the largest"
+            )
         return (
             f"{self.matched} detections equal ({self.pixels:.1e} px, {self.score:.1e} in score), "
             f"{self.unmatched} without a partner; other answers to {self.relative:.1e}"
@@ -42,7 +58,12 @@ NOTHING = Agreement(0, 0, 0.0, 0.0, 0.0)
 
 
 def agree(ours: Any, theirs: Any) -> Agreement:
-    """Detections are paired; whatever else is answered about them is compared pair by pair."""
+    """Detections are paired; whatever else is answered about them is compared pair by pair. A
+    tensor is the logits of label maps."""
+    if isinstance(ours, Tensor):
+        alike = int((ours.argmax(1) == theirs.argmax(1)).sum())
+        pixels = ours[:, 0].numel()
+        return Agreement(0, 0, 0.0, 0.0, _relative(ours, theirs), alike, pixels - alike)
     if not hasattr(ours, "scores"):
         pairs = zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True)
         return Agreement(0, 0, 0.0, 0.0, max(_relative(a, b) for a, b in pairs))

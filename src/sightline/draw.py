@@ -5,7 +5,7 @@ Lines and letters grow with the picture. A class has the same colour in every pi
 
 import colorsys
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 from torch import Tensor
 
 from sightline.ops.masks import rasterise
 from sightline.pillow import from_pillow
-from sightline.shapes import UInt8
+from sightline.shapes import Int, UInt8
 from sightline.types import UNLABELLED, Classes, Instances, Panoptic, Scene
 
 Colour = tuple[int, int, int]
@@ -27,6 +28,7 @@ Rectangle = tuple[float, float, float, float]
 _GOLDEN = 0.618033988749895  # of a turn: successive hues lie far from all before them
 _TONES = ((0.85, 1.0), (0.55, 1.0), (1.0, 0.72))  # saturation and value, one after another
 _MASK, _MAP = 0.45, 0.55  # how much of a colour covers the picture
+_COARSE = 200  # pixels on the long side, where a map is looked at for room
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 
 
@@ -47,8 +49,9 @@ def draw(
     """The picture with all that the scene knows; the picture itself is not changed.
 
     Things are drawn in the order of their scores, the best on top; an ignored one has only a
-    dashed box, an ignored segment only its rim. A name that would hide another, or the middle of
-    a thing, is left out: the colour still tells.
+    dashed box, an ignored segment only its rim. A class of a label map is named where it has most
+    room. A name that would hide another, or the middle of a thing, is left out: the colour still
+    tells.
 
     Args:
         zoom: enlarges the picture first, so that small ones get readable names.
@@ -79,6 +82,19 @@ def draw(
             sheet.name(
                 things.boxes[row].tolist(), int(things.labels[row]), _text(things, row, classes)
             )
+    if scene.semantic is not None:
+        for label, point, room in _roomiest(_scaled(scene.semantic, pixels)):
+            if label < len(classes.in_maps) and 2 * room > sheet.letters:
+                sheet.name_at(point, label, classes.in_maps[label])
+    return image
+
+
+def index_image(semantic: Int[Tensor, "H W"]) -> Image.Image:
+    """A label map as a picture whose bytes are the labels, shown in the colours of the classes;
+    what is unlabelled, 255, is white."""
+    image = Image.fromarray(semantic.cpu().numpy().astype(np.uint8))
+    shades = [*(colour(label) for label in range(UNLABELLED)), _PAPER]
+    image.putpalette([value for shade in shades for value in shade])
     return image
 
 
@@ -164,6 +180,21 @@ def _cover_map(pixels: NDArray[np.uint8], semantic: Tensor) -> None:
     pixels[known] = _tinted(pixels[known], palette[labels[known]], _MAP)
 
 
+def _roomiest(
+    labels: NDArray[np.int64],
+) -> Iterator[tuple[int, tuple[float, float], float]]:
+    """Each label that is there, the most frequent first, the point x, y that lies deepest in it and
+    how deep that is, in pixels; on a coarse copy, where that takes no time."""
+    step = max(1, max(labels.shape) // _COARSE)
+    coarse = labels[step // 2 :: step, step // 2 :: step]
+    found, counts = np.unique(coarse[coarse != UNLABELLED], return_counts=True)
+    for label in found[np.argsort(-counts, kind="stable")].tolist():
+        depth = ndimage.distance_transform_edt(np.pad(coarse == label, 1))[1:-1, 1:-1]
+        deepest = np.argwhere(depth == depth.max())  # many, in a strip
+        row, column = deepest[((deepest - deepest.mean(0)) ** 2).sum(1).argmin()].tolist()
+        yield label, ((column + 0.5) * step, (row + 0.5) * step), float(depth.max()) * step
+
+
 def _cover_panoptic(pixels: NDArray[np.uint8], panoptic: Panoptic) -> None:
     """Each segment in the colour of its class, with a light rim between segments."""
     ids = _scaled(panoptic.map, pixels)
@@ -226,12 +257,29 @@ class _Sheet:
 
     def name(self, box: Sequence[float], label: int, text: str) -> None:
         """In the first free place at the box, on a ground of the colour of the class."""
+        self._write(label, text, lambda width, height: self._places(box, width, height))
+
+    def name_at(self, point: tuple[float, float], label: int, text: str) -> None:
+        """With its middle at the point, or as near as the picture's edges let it."""
+
+        def place(width: float, height: float) -> list[Rectangle]:
+            x, y = point[0] - width / 2, point[1] - height / 2
+            x = round(min(max(x, 0), max(self.size[0] - width, 0)))
+            y = round(min(max(y, 0), max(self.size[1] - height, 0)))
+            return [(x, y, x + width, y + height)]
+
+        self._write(label, text, place)
+
+    def _write(
+        self, label: int, text: str, places: Callable[[float, float], Iterable[Rectangle]]
+    ) -> None:
+        """In the first free one of the places for a name of this width and height."""
         edge = max(1, self.line)
         words = [_word(word, self.letters) for word in text.split(" ")]
         top, bottom = _rows(self.letters)
         gap = self.letters // 4  # between words
         width = sum(word.width for word in words) + gap * (len(words) - 1) + 2 * edge + 2
-        for place in self._places(box, width, bottom - top + 2 * edge):
+        for place in places(width, bottom - top + 2 * edge):
             if self._free(place):
                 self.taken.append(place)
                 ground = colour(label)

@@ -1,7 +1,7 @@
 """Measure a model on labelled pictures."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,16 @@ from sightline.memory import memory_explained
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
+from sightline.metrics.semantic import count_pixels, numbers_of
 from sightline.metrics.voc import voc_numbers
 from sightline.predict import choosing, find_things, score_of
 from sightline.runtime import open_model
 from sightline.shapes import Int
-from sightline.types import Classes, Scene
+from sightline.types import UNLABELLED, Classes, Scene
 from sightline.weights.transfer import matching
 
-Kind = Literal["coco", "coco-masks", "coco-keypoints", "voc"]
+Kind = Literal["coco", "coco-masks", "coco-keypoints", "voc", "semantic"]
+MAIN = {"coco": "AP", "semantic": "mIoU"}  # the one number of what a model usually is measured by
 
 
 class Answered(NamedTuple):
@@ -42,7 +44,7 @@ def evaluate(
     dataset: Dataset | str | Path,
     *,
     split: str | None = None,
-    kind: Kind = "coco",
+    kind: Kind | None = None,
     ious: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
     score: float | None = None,
@@ -52,15 +54,17 @@ def evaluate(
     fast: bool = True,
     progress: bool = False,
 ) -> Evaluation:
-    """The numbers of a model on a data set, overall and per class: ``evaluate(...)["AP"]``.
+    """The numbers of a model on a data set, overall and per class: ``evaluate(...)["AP"]``, or
+    ``["mIoU"]`` of a model that answers label maps.
 
     Args:
         model: a model, used as it is; the file or public name of a checkpoint; or a file that
             ``sightline export`` wrote.
         dataset: a data set, a folder of labelled pictures, or one annotation file.
         split: of a folder or file; left out: val of a folder, all of a file.
-        kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
-            and area).
+        kind: COCO's numbers for boxes, masks or keypoints, VOC's average precision (11-point and
+            area), or the agreement of label maps by pixels; left out, COCO's for boxes, or that of
+            maps where the model answers maps.
         ious: thresholds, 0..1; left out: 0.5, 0.55 ... 0.95 for COCO, 0.5 for VOC.
         sigmas: how exactly each keypoint can be placed, relative to the size of its thing; left
             out: those of COCO's 17 person keypoints.
@@ -72,22 +76,41 @@ def evaluate(
 
     Raises:
         SightlineError: nothing to measure, no class in common, hotcoco is not installed, or the
-            model or the data set has no masks or keypoints to compare.
+            model or the data set has no masks, keypoints or label maps to compare.
     """
+    model = open_model(model, device, fast)
+    kind = kind or kind_of(model)
     check(kind, ious)
+    dataset = opened(dataset, split)
+    if kind == "semantic":
+        with choosing(model, score):
+            return measure_maps(model, dataset, batch=batch, workers=workers, progress=progress)
     answered = answer(
         model,
         dataset,
-        split=split,
         score=score,
         batch=batch,
         workers=workers,
-        device=device,
-        fast=fast,
         progress=progress,
         trial=partial(measure, kind=kind, ious=ious, sigmas=sigmas),
     )
     return measure(answered, kind, ious, sigmas)
+
+
+def kind_of(model: Any) -> Kind:
+    """What a model is usually measured by."""
+    return "semantic" if "semantic" in getattr(model, "needs", ()) else "coco"
+
+
+def opened(dataset: Dataset | str | Path, split: str | None = None) -> Dataset:
+    """Raises:
+    SightlineError: there is no such split, or no picture in it.
+    """
+    if isinstance(dataset, str | Path):
+        dataset = open_split(dataset, split or named_split(dataset))
+    if len(dataset) == 0:
+        raise SightlineError("there is no picture to measure on")
+    return dataset
 
 
 def answer(
@@ -108,28 +131,66 @@ def answer(
     ``trial`` gets the first batch, to refuse before the model runs over all the others what cannot
     be measured.
     """
-    if isinstance(dataset, str | Path):
-        dataset = open_split(dataset, split or named_split(dataset))
-    if len(dataset) == 0:
-        raise SightlineError("there is no picture to measure on")
-    model = open_model(model, device, fast)
-    known = getattr(getattr(model, "card", None), "classes", dataset.classes)
-    labels, above = corresponding(known, dataset.classes), score_of(model, score)
-    loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
+    model, dataset = open_model(model, device, fast), opened(dataset, split)
+    known = _classes_of(model, dataset)
+    labels, above = corresponding(known.names, dataset.classes.names), score_of(model, score)
     found: dict[int, Scene] = {}
-    with (
-        choosing(model, score),
-        _Bar(len(dataset), progress) as bar,
-        memory_explained(batch),
-        workers_explained(),
-    ):
-        for images, _, placements, indices in loader:
-            for index, scene in zip(indices, find_things(model, images, placements), strict=True):
-                found[index] = relabelled(scene, labels)
-            if trial is not None and len(found) == len(indices):
+    with choosing(model, score):
+        for scenes in _answers(model, dataset, batch, workers, progress):
+            found |= {index: relabelled(scene, labels) for index, scene in scenes.items()}
+            if trial is not None and len(found) == len(scenes):
                 trial(_beside_truth(found, dataset, above))
-            bar.advance(len(indices))
     return _beside_truth(found, dataset, above)
+
+
+def measure_maps(
+    model: Any,
+    dataset: Dataset | str | Path,
+    *,
+    split: str | None = None,
+    batch: int = 8,
+    workers: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """The agreement of label maps, see ``evaluate``. Each is counted as it comes: those of a whole
+    data set would fill the memory.
+
+    Raises:
+        SightlineError: the model or the data set has no label maps, or no class is in both.
+    """
+    dataset = opened(dataset, split)
+    truths, classes = lean(dataset, {"semantic"}), dataset.classes
+    names = classes.in_maps
+    labels = corresponding(_classes_of(model, dataset).in_maps, names)
+    meaning = torch.full((UNLABELLED + 1,), UNLABELLED)
+    meaning[: len(labels)] = torch.where(labels < 0, UNLABELLED, labels)
+    counts = torch.zeros(len(names), len(names) + 1, dtype=torch.int64)
+    for scenes in _answers(model, dataset, batch, workers, progress):
+        for index, scene in scenes.items():
+            true = truths.scene(index).semantic
+            if scene.semantic is None or true is None:
+                lacking = "the model answers" if scene.semantic is None else "the data set has"
+                raise SightlineError(f"{lacking} no label maps to compare")
+            counts += count_pixels(true, meaning[scene.semantic], len(names))
+    return numbers_of(counts, classes, len(dataset))
+
+
+def _classes_of(model: Any, dataset: Dataset) -> Classes:
+    """What the labels of the model mean; those of the data set where it does not say."""
+    known: Classes = getattr(getattr(model, "card", None), "classes", dataset.classes)
+    return known
+
+
+def _answers(
+    model: Any, dataset: Dataset, batch: int, workers: int, progress: bool
+) -> Iterator[dict[int, Scene]]:
+    """Batch by batch, what the model finds in each picture."""
+    loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
+    with _Bar(len(dataset), progress) as bar, memory_explained(batch), workers_explained():
+        for images, _, placements, indices in loader:
+            found = find_things(model, images, placements)
+            yield dict(zip(indices, found, strict=True))
+            bar.advance(len(indices))
 
 
 def _beside_truth(found: dict[int, Scene], dataset: Dataset, above: float) -> Answered:
@@ -149,7 +210,7 @@ def check(kind: Kind, ious: Sequence[float] | None) -> None:
     """
     if any(not 0 < iou <= 1 for iou in ious or ()):
         raise SightlineError("IoU thresholds must lie in 0..1")
-    if kind != "voc":
+    if kind not in ("voc", "semantic"):
         find_api()
 
 
@@ -159,10 +220,13 @@ def measure(
     ious: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> Evaluation:
-    """The numbers of answers that are already there; see ``evaluate``."""
+    """The numbers of answers that are already there; see ``evaluate``. (Label maps are not kept as
+    answers: ``measure_maps``.)"""
     check(kind, ious)
     truths, answers, classes, _ = answered
     match kind:
+        case "semantic":
+            raise ValueError("label maps are measured by measure_maps")
         case "voc":
             return voc_numbers(truths, answers, classes, ious=ious or (0.5,))
         case "coco":
@@ -173,7 +237,7 @@ def measure(
             return coco_numbers(truths, answers, classes, ious=ious, of="keypoints", sigmas=sigmas)
 
 
-def corresponding(known: Classes, wanted: Classes) -> Int[Tensor, " C"]:
+def corresponding(known: Sequence[str], wanted: Sequence[str]) -> Int[Tensor, " C"]:
     """For each class that a model knows its label in a data set, -1 where the data set lacks it;
     classes are the same where their names are, upper and lower case alike.
 
@@ -183,20 +247,20 @@ def corresponding(known: Classes, wanted: Classes) -> Int[Tensor, " C"]:
     Warns:
         DataWarning: the model does not know some of the classes.
     """
-    if known.names == wanted.names:
-        return torch.arange(len(known.names))
-    where = dict(matching(known.names, wanted.names))
+    if known == wanted:
+        return torch.arange(len(known))
+    where = dict(matching(known, wanted))
     if not where:
         raise SightlineError(
-            f"the model knows {_listed(known.names)}, the data set has {_listed(wanted.names)}: "
+            f"the model knows {_listed(known)}, the data set has {_listed(wanted)}: "
             "no class is in both"
         )
     found = set(where.values())
-    if unknown := [name for label, name in enumerate(wanted.names) if label not in found]:
+    if unknown := [name for label, name in enumerate(wanted) if label not in found]:
         warnings.warn(
             f"the model does not know {_listed(unknown)}: it finds none of them", DataWarning, 2
         )
-    return torch.tensor([where.get(label, -1) for label in range(len(known.names))])
+    return torch.tensor([where.get(label, -1) for label in range(len(known))])
 
 
 def relabelled(scene: Scene, labels: Int[Tensor, " C"]) -> Scene:
@@ -206,6 +270,8 @@ def relabelled(scene: Scene, labels: Int[Tensor, " C"]) -> Scene:
 
 
 def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -5,7 +5,7 @@ the model's answers; or, where that is asked for, in 8-bit integers or bfloat16.
 The graph takes what ``Preprocess`` gives: ``pixels`` [B, 3, H, W], normalised and padded, and
 ``sizes`` [B, 2], height and width of each picture inside its padding. It gives the tensors that
 ``select`` gives: of a detector ``boxes`` [B, D, 4] in pixels of the batch, ``scores`` [B, D] (-1 in
-an empty slot) and ``labels`` [B, D].
+an empty slot) and ``labels`` [B, D]; of a segmenter the ``logits`` [B, C, H, W] of label maps.
 """
 
 import copy
@@ -30,7 +30,7 @@ from sightline.data.packed import Dataset, Splits
 from sightline.data.sources import find_sources
 from sightline.data.video import is_video
 from sightline.errors import SightlineError
-from sightline.evaluate import check, evaluate
+from sightline.evaluate import MAIN, check, evaluate, kind_of
 from sightline.files import replacing, seal
 from sightline.fuse import fold_norms
 from sightline.quantize import Cost, quantize
@@ -101,6 +101,8 @@ def export(
         raise SightlineError("a fused model cannot be exported: give the one it was made of")
     card_json(card_of(model), path)  # refused now, not after the conversion
     model = copy.deepcopy(model).eval().requires_grad_(False).cpu()
+    if precision == "int8":
+        check(kind_of(model), None)
     header, cost = Header.of(model), None
     with _place(path, to) as folder:
         graph = folder / "f32.onnx"
@@ -157,8 +159,6 @@ def _check(path: Path, to: Target, precision: Precision) -> None:
         raise SightlineError("bf16 is for OpenVINO alone: ask for it with --to openvino")
     if to == "openvino" and find_spec("openvino") is None:
         raise SightlineError("this needs pip install 'sightline[openvino]'")
-    if precision == "int8":
-        check("coco", None)
 
 
 @contextmanager
@@ -189,8 +189,10 @@ def _in_form(to: Target, graph: Path, header: Header) -> Path:
 
 
 def _cost(exact: Path, form: Path, measured: Any) -> Cost:
-    before, after = (evaluate(Exported.open(path), measured)["AP"] for path in (exact, form))
-    return Cost(before, after, len(measured))
+    forms = [Exported.open(path) for path in (exact, form)]
+    number = MAIN[kind_of(forms[0])]
+    before, after = (evaluate(each, measured)[number] for each in forms)
+    return Cost(before, after, len(measured), number)
 
 
 def write_onnx(model: nn.Module, batch: Images, header: Header, path: Path) -> None:

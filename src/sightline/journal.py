@@ -142,7 +142,9 @@ def duration(seconds: float) -> str:
 def pass_text(values: Mapping[str, Any]) -> str:
     """One line on a pass, from what the log says of it: ``train`` and ``val`` hold numbers."""
     parts = {"loss": values["train"]["loss"]}
-    parts |= {f"val {n}": values["val"][n] for n in ("loss", "AP", "AP50") if n in values["val"]}
+    parts |= {
+        f"val {n}": values["val"][n] for n in ("loss", "AP", "AP50", "mIoU") if n in values["val"]
+    }
     return f"pass {values['pass']}: " + ", ".join(f"{n} {v:.4f}" for n, v in parts.items())
 
 

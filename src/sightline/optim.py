@@ -114,6 +114,12 @@ def stepped(
     return _warm(step, steps, warmup) * factor**drops
 
 
+def poly(step: int, steps: int, *, power: float = 0.9, warmup: float = 0.05) -> float:
+    """(1 - t) to the ``power`` over the run: the schedule of DeepLab and of most segmenters since
+    (https://arxiv.org/abs/1606.00915, section 4.1)."""
+    return _warm(step, steps, warmup) * (1 - step / steps) ** power
+
+
 def cosine(step: int, steps: int, *, warmup: float = 0.05, final: float = 0.0) -> float:
     """Half a cosine from 1 down to ``final`` (https://arxiv.org/abs/1608.03983, no restarts)."""
     height = 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -20,7 +20,7 @@ from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
 from sightline.preprocess import Preprocess
 from sightline.runtime import open_model
-from sightline.shapes import Float, UInt8
+from sightline.shapes import Float, Int, UInt8
 from sightline.threads import ahead, helpers
 from sightline.types import Classes, Images, Placement, Scene
 from sightline.weights.transfer import matching
@@ -348,7 +348,8 @@ def resting(model: Any) -> Iterator[None]:
 
 
 def scene_json(scene: Scene, classes: Classes) -> dict[str, Any]:
-    """A scene as JSON values: boxes xyxy in pixels, keypoints x, y, score, masks as COCO's RLE."""
+    """A scene as JSON values: boxes xyxy in pixels, keypoints x, y, score, masks as COCO's RLE; of
+    a label map the pixels of each class."""
     names = [classes.names[label] for label in scene.things.labels.tolist()]
     columns: dict[str, list[Any]] = {"class": names, "box": scene.things.boxes.tolist()}
     if scene.things.scores is not None:
@@ -357,7 +358,16 @@ def scene_json(scene: Scene, classes: Classes) -> dict[str, Any]:
     things = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     height, width = scene.size
     where = {"path": scene.path, "height": height, "width": width} | _moment(scene)
-    return where | {"things": things}
+    maps = {} if scene.semantic is None else {"pixels": pixels_by_class(scene.semantic, classes)}
+    return where | {"things": things} | maps
+
+
+def pixels_by_class(semantic: Int[Tensor, "H W"], classes: Classes) -> dict[str, int]:
+    """How many pixels of a label map each class has, the most frequent first; none that has none,
+    nor those that are unlabelled."""
+    counts = torch.bincount(semantic.flatten(), minlength=len(classes.in_maps)).tolist()
+    found = [(n, name) for n, name in zip(counts, classes.in_maps, strict=False) if n > 0]
+    return {name: number for number, name in sorted(found, key=lambda pair: -pair[0])}
 
 
 def coco_results(scene: Scene, classes: Classes, image_id: int | str) -> list[dict[str, Any]]:

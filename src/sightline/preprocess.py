@@ -30,7 +30,8 @@ class Preprocess:
     ``mean`` and ``std`` are for values in 0..1, in the order of ``channels``.
     ``resize`` "bytes" rounds the size and resizes the bytes (fast); "torchvision" does as
     torchvision's detection models do: the size rounded down (640 columns scaled by 5/3 become
-    1066), the picture normalised first and resized then.
+    1066), the picture normalised first and resized then; "bytes_down" as its segmentation models
+    do: the size rounded down, the bytes resized.
 
     Raises:
         SightlineError: a size below one pixel or beyond any picture's, means or deviations that
@@ -45,7 +46,7 @@ class Preprocess:
     channels: Literal["rgb", "bgr"] = "rgb"
     multiple: int = 32
     antialias: bool = True
-    resize: Literal["bytes", "torchvision"] = "bytes"
+    resize: Literal["bytes", "bytes_down", "torchvision"] = "bytes"
 
     def __post_init__(self) -> None:
         sides = {"short": self.short, "long": self.long, "multiple": self.multiple}
@@ -60,7 +61,11 @@ class Preprocess:
             raise SightlineError(f"pictures have three finite means, not {self.mean}")
         if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
             raise SightlineError(f"pictures have three deviations above 0, not {self.std}")
-        if self.channels not in ("rgb", "bgr") or self.resize not in ("bytes", "torchvision"):
+        if self.channels not in ("rgb", "bgr") or self.resize not in (
+            "bytes",
+            "bytes_down",
+            "torchvision",
+        ):
             raise SightlineError(f"unknown channels {self.channels} or resize {self.resize}")
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -72,7 +77,7 @@ class Preprocess:
         scale = self.short / min(height, width)
         if self.long is not None:
             scale = min(scale, self.long / max(height, width))
-        if self.resize == "torchvision":
+        if self.resize != "bytes":
             return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -103,7 +108,7 @@ class Preprocess:
     def _put(self, picture: UInt8[Tensor, "3 _ _"], place: Float[Tensor, "3 _ _"]) -> None:
         """The picture, normalised, as large as its place in the batch. It is written there at once:
         new memory of the size of a batch costs more time than the arithmetic."""
-        if self.resize == "bytes" or _size(picture) == _size(place):
+        if self.resize != "torchvision" or _size(picture) == _size(place):
             self._normalise(self._resize(picture, _size(place)), place)
         else:
             normalised = torch.empty(picture.shape, dtype=place.dtype, device=place.device)

@@ -23,13 +23,15 @@ _BETWEEN = ("Relu", "MaxPool", "Add")  # what may lie between a layer and the ne
 class Cost(NamedTuple):
     """What 8 bits cost."""
 
-    before: float  # AP, 0..1
+    before: float  # 0..1
     after: float
     pictures: int
+    number: str = "AP"
 
     def __str__(self) -> str:
         lost = self.after - self.before
-        return f"AP {self.before:.3f} -> {self.after:.3f} ({lost:+.3f}) on {self.pictures} pictures"
+        change = f"{self.number} {self.before:.3f} -> {self.after:.3f} ({lost:+.3f})"
+        return f"{change} on {self.pictures} pictures"
 
 
 def quantize(

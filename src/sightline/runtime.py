@@ -127,7 +127,7 @@ class Exported(nn.Module):
         with built_explained(str(path), header.card.model), torch.device("meta"):
             shell = create(header.card.model, header.card.classes, **header.card.options).eval()
             self._form = form_of_answers(shell)
-            self.describe = shell.describe
+            self.describe, self.needs = shell.describe, shell.needs
             self._selection = None
             if header.selection:
                 self._selection = replace(shell.selection, **header.selection)

@@ -32,13 +32,13 @@ from sightline.checkpoint import (
     write_json,
 )
 from sightline.data.loader import Batch, Loader, eval_loader, train_loader, workers_explained
-from sightline.data.packed import Dataset, Splits, fingerprint, lean
+from sightline.data.packed import Splits, fingerprint
 from sightline.errors import SightlineError
+from sightline.evaluate import MAIN, kind_of
 from sightline.journal import Journal, Stopped, StopRequest, command, pass_text
 from sightline.layers.winograd import LearningWinogradConv, take_winograd
 from sightline.memory import memory_explained
 from sightline.metrics.cocoapi import api_is_there
-from sightline.metrics.detection import coco_numbers
 from sightline.optim import (
     Ema,
     averaged,
@@ -49,6 +49,7 @@ from sightline.optim import (
     traceless,
 )
 from sightline.types import Loss, Scene
+from sightline.validation import Sums
 from sightline.weights.native import card_json, card_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Progress:
     passes: int = 0  # passes done, validation included
     recent: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
     whole: dict[str, float] = field(default_factory=dict)  # sums since the pass began
-    best: float | None = None  # AP, or minus the loss where AP cannot be measured
+    best: float | None = None  # AP or mIoU, or minus the loss where AP cannot be measured
     best_pass: int = 0
     stale: int = 0  # validations since the best
     log: int = 0  # bytes of the log written so far
@@ -105,7 +106,7 @@ class Result(NamedTuple):
 
     folder: Path
     weights: Path  # the best by validation, or the last where there was none
-    best: float | None  # AP (minus the loss where AP could not be measured) of the best pass
+    best: float | None  # AP or mIoU (minus the loss where AP cannot be measured), best pass
     passes: int  # passes made
 
 
@@ -189,7 +190,7 @@ def begin(recipe: "Recipe", device: torch.device, progress: Progress, journal: J
     if last.exists():
         load_state(last, model, optimizer, ema)
         journal.say(f"{recipe.folder}: going on at step {progress.step}")
-    if not api_is_there():
+    if kind_of(model) == "coco" and not api_is_there():
         journal.say("AP is not measured (pip install hotcoco): the loss decides which pass is best")
     journal.cut(progress.log)
     journal.best = progress.best
@@ -390,8 +391,8 @@ def finish_pass(run: Run, stop: StopRequest) -> None:
 
 
 def validate(run: Run, stop: StopRequest) -> dict[str, float]:
-    """Loss and COCO's numbers on the validation pictures, with the weights that are saved: each
-    process takes a share of the pictures. Empty where there are none.
+    """Loss and COCO's numbers, or those of label maps, on the validation pictures, with the weights
+    that are saved: each process takes a share of the pictures. Empty where there are none.
 
     Raises:
         SightlineError: a loss is not finite.
@@ -408,8 +409,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
         rank=distributed.rank(),
         world=distributed.world(),
     )
-    sums: dict[str, Tensor] = {}
-    answers: dict[int, Scene] = {}
+    sums = Sums(data, kind_of(model))
     guilty: list[str] = []
     model.eval()
     run.journal.show(run.progress.step, run.steps, "validating")
@@ -417,15 +417,13 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
         distributed.same_buffers(model)
         for batch in stop.until(loader):
             losses, found = measure_batch(run, batch)
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0) + torch.stack(loss).double().cpu()
-            answers |= dict(zip(batch.indices, found, strict=True))
+            sums.add(losses, dict(zip(batch.indices, found, strict=True)))
             if guilty := _guilty(batch, losses):
                 break
     if distributed.agreed(len(guilty) > 0):
         _refuse(f"pass {run.progress.passes + 1}: the validation loss is not finite", guilty)
     stop.check()
-    return _numbers(data, distributed.gathered((sums, answers)))
+    return sums.numbers(distributed.gathered(sums.share))
 
 
 def measure_batch(run: Run, batch: Batch) -> tuple[dict[str, Loss], list[Scene]]:
@@ -438,31 +436,13 @@ def measure_batch(run: Run, batch: Batch) -> tuple[dict[str, Loss], list[Scene]]
     return losses, [scene.to("cpu") for scene in run.model.describe(selected, batch.placements)]
 
 
-def _numbers(
-    data: Dataset, shares: list[tuple[dict[str, Tensor], dict[int, Scene]]]
-) -> dict[str, float]:
-    """Each loss, their sum and COCO's numbers from what every process found."""
-    answers = {index: scene for _, found in shares for index, scene in found.items()}
-    numbers = {"loss": 0.0}
-    for name in sorted({name for sums, _ in shares for name in sums}):
-        found = torch.stack([sums[name] for sums, _ in shares if name in sums])
-        total, count = found.sum(0).tolist()
-        numbers[name] = total / max(1.0, count)
-        numbers["loss"] += numbers[name]
-    if api_is_there():
-        order = sorted(answers)
-        truths = list(map(lean(data).scene, order))
-        numbers |= coco_numbers(truths, [answers[i] for i in order], data.classes).overall
-    return numbers
-
-
 def keep_best(run: Run, numbers: Mapping[str, float], number: int) -> None:
     """Save the weights if no earlier validation was better."""
     progress = run.progress
     if not numbers:
         return
-    ap = numbers.get("AP", float("nan"))
-    score = ap if np.isfinite(ap) else -numbers["loss"]
+    main = numbers.get(MAIN[kind_of(run.model)], float("nan"))
+    score = main if np.isfinite(main) else -numbers["loss"]
     if progress.best is not None and score <= progress.best:
         progress.stale += 1
         return

@@ -76,6 +76,11 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def in_maps(self) -> tuple[str, ...]:
+        """What the labels of a map stand for: the things, then the stuff."""
+        return self.names + self.stuff
+
 
 @dataclass
 class Instances:

@@ -9,11 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.balance import balanced_weights, named_weights, occurrences, repeat_factors
+from sightline.data.balance import (
+    balanced_weights,
+    named_weights,
+    occurrences,
+    pixel_weights,
+    repeat_factors,
+)
 from sightline.data.packed import Dataset, Packed, Packer
 from sightline.data.toybox.dataset import toybox_splits
 from sightline.errors import SightlineError
-from sightline.types import Classes
+from sightline.types import Classes, Scene
 from tests.data.samples import TWO, InMemory
 
 Labels = list[list[tuple[int, bool]]]  # of each picture's things: label, ignored or not
@@ -112,3 +118,20 @@ def test_weights_by_name() -> None:
     for weight in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(SightlineError, match="a must weigh more than 0"):
             named_weights(TWO, {"a": weight})
+
+
+def test_weights_of_pixels_by_hand() -> None:
+    """Of the labelled pixels of the pictures that show them, b has 3 of 7, a 4, c and d 1 of 2,
+    which is the median of the four; e is nowhere."""
+    maps = [[[1, 1, 0, 0], [1, 0, 0, 255]], [[2, 3, 255, 255]]]
+    scenes = [Scene((len(rows), 4), semantic=torch.tensor(rows)) for rows in maps]
+    weights = pixel_weights(InMemory(scenes, Classes(("a",), stuff=("b", "c", "d", "e"))))
+    frequency = torch.tensor([4 / 7, 3 / 7, 1 / 2, 1 / 2])
+    assert weights.tolist() == pytest.approx([*(0.5 / frequency).tolist(), 1])
+
+
+def test_nothing_is_known_of_pixels() -> None:
+    empty = [Scene((1, 2), semantic=torch.full((1, 2), 255))]
+    assert pixel_weights(InMemory(empty, TWO)).tolist() == [1, 1]
+    with pytest.raises(SightlineError, match="need label maps"):
+        pixel_weights(in_memory(packed(FOUR)))

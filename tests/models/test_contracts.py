@@ -78,6 +78,8 @@ CASES = [
     Case("retinanet", boxes_are_right, SOFTMAX | {"head_norm": True}, steps=160, lr=3e-3),
     Case("ssd", boxes_are_right, SSD, steps=60, lr=2e-3),
     Case("ssdlite", boxes_are_right, SSD, steps=120, lr=3e-2),
+    Case("fcn", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=100, lr=3e-3),
+    Case("unet", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=60, lr=3e-3),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
 

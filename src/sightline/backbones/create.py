@@ -39,6 +39,7 @@ def create_backbone(
     *,
     output_stride: int = 32,
     levels: Sequence[int] | None = None,
+    finest: int = 4,
     frozen_norm: bool = False,
     norm_eps: float | None = None,
 ) -> Backbone:
@@ -49,8 +50,8 @@ def create_backbone(
             (``resnet50.a1_in1k``), or one of ``OWN``.
         pretrained: start from weights trained on ImageNet, downloaded at the first use.
         output_stride: 8 or 16 dilates the last stages instead of striding (where the network can).
-        levels: which of the network's own maps, counted from 0. None: all of stride 4 and coarser;
-            of a plain transformer, whose maps share one stride, the last.
+        levels: which of the network's own maps, counted from 0. None: all of stride ``finest`` and
+            coarser; of a plain transformer, whose maps share one stride, the last.
         frozen_norm: every BatchNorm keeps its statistics and its affine map.
         norm_eps: the eps of every BatchNorm, where weights were trained with another.
 
@@ -63,7 +64,7 @@ def create_backbone(
         with one_line_errors(name):
             backbone = builder(pretrained, levels)
     else:
-        backbone = _from_timm(name, pretrained, output_stride, levels)
+        backbone = _from_timm(name, pretrained, output_stride, levels, finest)
     set_norm(backbone, frozen_norm, norm_eps)
     return backbone
 
@@ -164,7 +165,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _from_timm(
-    name: str, pretrained: bool, output_stride: int, levels: Sequence[int] | None
+    name: str, pretrained: bool, output_stride: int, levels: Sequence[int] | None, finest: int
 ) -> Backbone:
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
     if output_stride != 32:
@@ -177,7 +178,8 @@ def _from_timm(
         ) from error
     _drop_unused(body)
     strides = body.feature_info.reduction()
-    return wrap_timm(body, _default_levels(strides) if levels is None else range(len(strides)))
+    kept = _default_levels(strides, finest) if levels is None else range(len(strides))
+    return wrap_timm(body, kept)
 
 
 def wrap_timm(body: Any, kept: Sequence[int]) -> Backbone:
@@ -194,10 +196,10 @@ def wrap_timm(body: Any, kept: Sequence[int]) -> Backbone:
     )
 
 
-def _default_levels(strides: Sequence[int]) -> list[int]:
+def _default_levels(strides: Sequence[int], finest: int) -> list[int]:
     if len(set(strides)) == 1:
         return [len(strides) - 1]
-    return [i for i, stride in enumerate(strides) if stride >= 4]
+    return [i for i, stride in enumerate(strides) if stride >= finest]
 
 
 def _drop_unused(body: Any) -> None:

@@ -27,7 +27,7 @@ def evaluate(
     split: str | None = None,
     val: float = 0.2,
     val_seed: int = 0,
-    kind: Literal["coco", "coco-masks", "coco-keypoints", "voc"] = "coco",
+    kind: Literal["coco", "coco-masks", "coco-keypoints", "voc", "semantic"] | None = None,
     ious: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
     sigmas: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
     score: float | None = None,
@@ -54,7 +54,8 @@ def evaluate(
     val_seed
         Which photos that share is; as in training.
     kind
-        COCO's numbers for boxes, masks or keypoints; or VOC's average precision.
+        COCO's numbers for boxes, masks or keypoints; VOC's average precision; or mIoU and the like
+        of label maps. Left out, semantic for a model that answers label maps, coco for others.
     ious
         Thresholds, 0..1; left out, 0.5 to 0.95 for COCO, 0.5 for VOC.
     sigmas
@@ -78,46 +79,37 @@ def evaluate(
         Processes that decode photos; 0 decodes in this one.
     """
     from sightline.data.folder import named_split, open_split
-    from sightline.evaluate import answer, check, measure
-    from sightline.files import check_target, replacing
+    from sightline.evaluate import answer, check, kind_of, measure, measure_maps
+    from sightline.files import check_target
 
-    check(kind, ious)
     if report is not None:
         check("coco", None)
     for path in filter(None, (out, report, coco_json, choose_scores)):
         check_target(path)
     split = split or named_split(data)
     dataset = open_split(data, split, val, val_seed)
+    opened = computing.open(model)
+    kind = kind or kind_of(opened)
+    check(kind, ious)
     if not json:
         print(f"{data}, {split}: {len(dataset)} pictures")
+    options: dict[str, Any] = {"batch": computing.batch, "workers": workers}
+    options["progress"] = sys.stderr.isatty()
+    if kind == "semantic":
+        _refuse_of_things(report, coco_json, choose_scores, score, ious, sigmas)
+        _show(measure_maps(opened, dataset, **options), out, json)
+        return
     numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
-    answered = answer(
-        computing.open(model),
-        dataset,
-        score=score,
-        batch=computing.batch,
-        workers=workers,
-        progress=sys.stderr.isatty(),
-        trial=numbers,
-    )
-    evaluation = numbers(answered)
-    if json:
-        print(json_format.dumps(evaluation.to_json(), indent=2))
-    else:
-        _show(evaluation)
+    answered = answer(opened, dataset, score=score, trial=numbers, **options)
+    _show(numbers(answered), out, json)
     files: dict[Path, Any] = {}
-    if out is not None:
-        files[out] = evaluation.to_json()
     if coco_json is not None:
         files[coco_json] = _results(answered)
     chosen = _choose(answered) if choose_scores is not None else {}
     if choose_scores is not None and chosen:
         files[choose_scores] = chosen
     for path, values in files.items():
-        with replacing(path) as beside:
-            beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
-        if not json:
-            print(f"written: {path}")
+        _write(path, values, json, indent=None if path == coco_json else 2)
     if report is not None:
         _write_report(report, answered, dataset, {"model": model, "data": f"{data}, {split}"})
         if not json:
@@ -126,13 +118,38 @@ def evaluate(
         raise SightlineError("no thing was found rightly: there are no scores to choose")
 
 
-def _show(evaluation: "Evaluation") -> None:
+def _refuse_of_things(*options: object) -> None:
+    """Raises:
+    SightlineError: one of the options is given, and a label map has nothing for it.
+    """
+    if any(option is not None for option in options):
+        raise SightlineError(
+            "a label map has no boxes and scores: leave out report, coco-json, choose-scores, "
+            "score, ious and sigmas"
+        )
+
+
+def _show(evaluation: "Evaluation", out: Path | None, json: bool) -> None:
+    """On stdout, and in a file if one is named."""
     from sightline.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    names = list(evaluation.overall)
-    for first in range(0, len(names), _COLUMNS):
+    names = evaluation.columns
+    if json:
+        print(json_format.dumps(evaluation.to_json(), indent=2))
+    for first in range(0, 0 if json else len(names), _COLUMNS):
         console.print(evaluation.table(names[first : first + _COLUMNS]))
+    if out is not None:
+        _write(out, evaluation.to_json(), json)
+
+
+def _write(path: Path, values: Any, silent: bool, indent: int | None = 2) -> None:
+    from sightline.files import replacing
+
+    with replacing(path) as beside:
+        beside.write_text(json_format.dumps(values, indent=indent))
+    if not silent:
+        print(f"written: {path}")
 
 
 def _write_report(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sightline.types import Classes, Scene
 
 DRAWERS = 2  # threads that draw
+MAPS = "maps"  # the folder of label maps, in that of the drawn photos
 
 
 def predict(
@@ -59,6 +60,8 @@ def predict(
         Keep instead so many things a photo that look least like background.
     out
         Folder for the photos with what was found drawn in, and for the videos (mp4, no sound).
+        Label maps of photos are written too, under maps: a PNG whose bytes are the labels, and
+        classes.txt, which names them.
     coco_json
         File for what was found in COCO's results format. The image id is the number that is the
         photo's name, or else the name; that of a frame is name:frame.
@@ -68,6 +71,7 @@ def predict(
     if not sources:
         raise SightlineError("give photos, videos, folders or globs to look at")
     from sightline.data.sources import find_sources
+    from sightline.evaluate import kind_of
     from sightline.files import check_target
     from sightline.predict import predict_stream
 
@@ -79,6 +83,8 @@ def predict(
         check_target(coco_json)
     loaded = computing.open(model)
     classes = loaded.card.classes
+    if coco_json is not None and kind_of(loaded) == "semantic":
+        raise SightlineError("COCO's results hold no label maps: leave out coco-json")
     failures: list[str] = []
 
     def told(error: SightlineError) -> None:
@@ -157,7 +163,9 @@ def _drawing(
     stream: "Iterable[Found]", out: Path, classes: "Classes", pool: Executor
 ) -> "Iterator[Future[_Drawn]]":
     taken: set[str] = set()
-    for found in stream:
+    for number, found in enumerate(stream):
+        if number == 0 and found.scene.semantic is not None:
+            _write_legend(out / MAPS / "classes.txt", classes)
         path, moment = Path(found.scene.path), found.scene.moment
         if moment is None or moment.frame == 0:
             name = _untaken(path.stem, ".jpg" if moment is None else ".mp4", taken)
@@ -173,7 +181,7 @@ def _untaken(stem: str, suffix: str, taken: set[str]) -> str:
 
 
 def _draw(found: "Found", classes: "Classes", target: Path) -> _Drawn:
-    from sightline.draw import draw
+    from sightline.draw import draw, index_image
     from sightline.files import replacing
 
     picture = draw(found.picture, found.scene, classes)
@@ -181,7 +189,19 @@ def _draw(found: "Found", classes: "Classes", target: Path) -> _Drawn:
         return _Drawn(found, target, picture)
     with replacing(target) as beside:
         picture.save(beside, quality=92)
+    if found.scene.semantic is not None:
+        with replacing(target.parent / MAPS / f"{target.stem}.png") as beside:
+            index_image(found.scene.semantic).save(beside)
     return _Drawn(found, target, None)
+
+
+def _write_legend(path: Path, classes: "Classes") -> None:
+    """As it is read with a folder of label maps."""
+    from sightline.files import replacing
+
+    with replacing(path) as beside:
+        lines = [f"{label} {name}\n" for label, name in enumerate(classes.in_maps)]
+        beside.write_text("".join(lines), encoding="utf-8")
 
 
 def _filmed(frames: Iterator[_Drawn], target: Path, held: int) -> "Iterator[Found]":
@@ -209,11 +229,17 @@ def _filmed(frames: Iterator[_Drawn], target: Path, held: int) -> "Iterator[Foun
 
 
 def _shown(stream: "Iterable[Found]", classes: "Classes") -> "Iterator[Found]":
-    """A line for each picture as it is done: its things, counted by class."""
+    """A line for each picture as it is done: its things, counted by class, or the shares of a label
+    map."""
+    from sightline.predict import pixels_by_class
+
     for found in stream:
         scene = found.scene
         names = [classes.names[label] for label in scene.things.labels.tolist()]
         counts = [f"{number} {name}" for name, number in Counter(names).most_common()]
+        if scene.semantic is not None:
+            pixels = pixels_by_class(scene.semantic, classes)
+            counts += [f"{100 * n / scene.semantic.numel():.0f} % {c}" for c, n in pixels.items()]
         when = "" if scene.moment is None else f" frame {scene.moment.frame}"
         print(f"{scene.path}{when}: {', '.join(counts) or 'nothing'}")
         yield found

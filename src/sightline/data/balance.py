@@ -3,6 +3,8 @@
 Repeat factors: LVIS. Gupta, Dollar, Girshick, 2019. https://arxiv.org/abs/1908.03195
 Class weights: Class-Balanced Loss Based on Effective Number of Samples. Cui et al., 2019.
 https://arxiv.org/abs/1901.05555
+Those of pixels: Predicting Depth, Surface Normals and Semantic Labels. Eigen, Fergus, 2015.
+https://arxiv.org/abs/1411.4734
 
 A thing that is ignored belongs to no class here: nothing is learnt from it.
 """
@@ -14,10 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.data.packed import Dataset, Packed
+from sightline.data.packed import Dataset, Packed, lean
 from sightline.errors import SightlineError
 from sightline.shapes import Float, Int
-from sightline.types import Classes
+from sightline.types import UNLABELLED, Classes
 
 BETA = 0.999  # of Cui et al.: from about 1 / (1 - BETA) things on, more of them add little
 
@@ -82,6 +84,30 @@ def balanced_weights(dataset: Dataset, beta: float = BETA) -> Float[Tensor, " C"
     raw = torch.where(counts > 0, (1 - beta) / (1 - beta**counts), 0)
     scale = counts.sum() / (raw * counts).sum()
     return torch.where(counts > 0, raw * scale, 1).float()
+
+
+def pixel_weights(dataset: Dataset) -> Float[Tensor, " C"]:
+    """A weight for each class of label maps: the median frequency over its own (Eigen and Fergus,
+    section 6.3.2), where the frequency is its share of the labelled pixels of those pictures that
+    show it. A class without a pixel weighs 1. Every map is read once.
+
+    Raises:
+        SightlineError: the data set has no label maps.
+    """
+    labels, maps = len(dataset.classes.in_maps), lean(dataset, {"semantic"})
+    pixels, beside = torch.zeros(labels).double(), torch.zeros(labels).double()
+    for index in range(len(dataset)):
+        semantic = maps.scene(index).semantic
+        if semantic is None:
+            raise SightlineError("balanced weights of pixels need label maps, and there are none")
+        counts = torch.bincount(semantic[semantic != UNLABELLED], minlength=labels).double()
+        pixels += counts
+        beside += torch.where(counts > 0, counts.sum(), 0)
+    found = pixels > 0
+    frequency = pixels[found] / beside[found]
+    weights = torch.ones(labels).double()
+    weights[found] = frequency.quantile(0.5) / frequency if len(frequency) else frequency
+    return weights.float()
 
 
 def named_weights(classes: Classes, named: Mapping[str, float]) -> Float[Tensor, " C"]:

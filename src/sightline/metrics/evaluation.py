@@ -14,7 +14,7 @@ class Evaluation:
     """Named numbers, 0..1, the higher the better; NaN where there was nothing to measure (a class
     without a truth, no small things). ``evaluation["AP"]`` is an overall number."""
 
-    kind: str  # which rules: "coco", "voc", ...
+    kind: str  # which rules: "coco", "voc", "semantic" ...
     overall: dict[str, float]
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)  # by class name
     images: int = 0
@@ -23,6 +23,12 @@ class Evaluation:
         if name not in self.overall:
             raise KeyError(f"{name}: not among {', '.join(self.overall)}")
         return self.overall[name]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all numbers: overall, and those that only a class has."""
+        of_classes = (name for row in self.per_class.values() for name in row)
+        return list(dict.fromkeys([*self.overall, *of_classes]))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; NaN, which JSON lacks, becomes None."""
@@ -39,7 +45,7 @@ class Evaluation:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        columns = names or list(self.overall)
+        columns = names or self.columns
         table = RichTable("class", title=f"{self.kind}, {self.images} pictures, percent")
         for column in columns:
             table.add_column(column, justify="right")

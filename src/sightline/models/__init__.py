@@ -14,10 +14,12 @@ from sightline.errors import SightlineError
 from sightline.models.fast_rcnn import fast_rcnn
 from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
 from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
+from sightline.models.fcn import fcn
 from sightline.models.fcos import fcos
 from sightline.models.retinanet import retinanet
 from sightline.models.ssd import ssd
 from sightline.models.ssdlite import ssdlite
+from sightline.models.unet import unet
 from sightline.types import Classes
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -25,10 +27,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "faster_rcnn": faster_rcnn,
     "faster_rcnn_single": faster_rcnn_single,
     "faster_rcnn_v2": faster_rcnn_v2,
+    "fcn": fcn,
     "fcos": fcos,
     "retinanet": retinanet,
     "ssd": ssd,
     "ssdlite": ssdlite,
+    "unet": unet,
 }
 
 

@@ -12,6 +12,14 @@ RECIPES = {
         "sightline.recipes.faster_rcnn:faster_rcnn",
         "Faster R-CNN on any folder: 12 passes, batch 16, lr 0.02, unless told otherwise.",
     ),
+    "fcn": (
+        "sightline.recipes.segmentation:fcn",
+        "FCN on any folder with label maps: 30 passes, batch 16, lr 0.01, unless told otherwise.",
+    ),
+    "unet": (
+        "sightline.recipes.segmentation:unet",
+        "U-Net on any folder with label maps: 30 passes, batch 16, adamw with lr 0.001.",
+    ),
     "faster_rcnn_toybox": (
         "sightline.recipes.faster_rcnn:faster_rcnn_toybox",
         "A small Faster R-CNN on generated scenes, from scratch: what `sightline demo` trains.",

@@ -1,11 +1,12 @@
 """The checkpoints that torchvision publishes, and the models of ours that they fill.
 
-Source: ``torchvision.models.detection``, trained on COCO 2017, code under BSD-3-Clause; whether the
-weights carry terms of the data set (COCO's annotations are CC BY 4.0) is for the user to judge.
+Source: ``torchvision.models.detection`` and ``segmentation``, trained on COCO 2017, code under
+BSD-3-Clause; whether the weights carry terms of the data set (COCO's annotations are CC BY 4.0) is
+for the user to judge.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sightline.preprocess import Preprocess
@@ -26,7 +27,7 @@ class Release:
     the file, but for what ``renames`` make of them."""
 
     enum: str  # torchvision's name for the file
-    ap: float  # published, COCO val2017, percent
+    ap: float  # published, COCO val2017, percent; of label maps mIoU on VOC's classes
     model: str
     options: Mapping[str, Any]
     renames: tuple[tuple[str, str], ...]
@@ -36,6 +37,7 @@ class Release:
     named: str = ""  # a part of the file's name, where another has the same tensors
     trained_eps: float = 1e-5  # of frozen BatchNorm in the backbone, there, with COCO's classes
     our_eps: float = 1e-5  # and here
+    stuff: tuple[str, ...] = ()  # what row 0 is called where it is a class of label maps
 
 
 _FPN = (
@@ -116,8 +118,34 @@ _SSD_MOBILE = (
     ),
     (r"^backbone\.extra\.", "extra."),
 )
+_MAP = Release(
+    enum="FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
+    ap=60.5,
+    model="fcn",
+    options={"backbone": "resnet50"},
+    renames=(
+        (r"^backbone\.", "backbone.body."),
+        *(
+            (rf"^{there}\.{layer}\.", f"{here}.{name}.")
+            for there, here in (("classifier", "head"), ("aux_classifier", "auxiliary_head"))
+            for layer, name in ((0, "conv"), (1, "norm"), (4, "score"))
+        ),
+    ),
+    holds=("classifier.0.weight", "aux_classifier.0.weight", "backbone.conv1.weight"),
+    last={"classifier.4": Rows(), "aux_classifier.4": Rows()},
+    preprocess=Preprocess(short=520, long=None, multiple=1, resize="bytes_down"),
+    stuff=("background",),
+)
 
 RELEASES = {
+    "fcn_resnet50": _MAP,
+    "fcn_resnet101": replace(
+        _MAP,
+        enum="FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1",
+        ap=63.7,
+        options={"backbone": "resnet101"},
+        holds=(*_MAP.holds, "backbone.layer3.22.conv1.weight"),
+    ),
     "fasterrcnn_resnet50_fpn": Release(
         enum="FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
         ap=37.0,

@@ -1,6 +1,7 @@
-"""The checkpoints of torchvision's detectors (``releases.py`` lists them).
+"""The checkpoints of torchvision's detectors and segmenters (``releases.py`` lists them).
 
-Differences of form. Background is row 0 there, the last here. Rows are COCO's category ids 1..90
+Differences of form. Background is row 0 there, the last here (in label maps, where it is a class
+like others, as the stuff after the things). Rows of detectors are COCO's category ids 1..90
 with eleven gaps ("N/A") there, the 80 categories here; what little probability a trained model
 leaves in the gaps is shared out. BatchNorm divides by another eps in two of them (0 in the first
 ResNet, 1e-5 in MobileNet): the factor is folded into its weight, so that the tensors serve any
@@ -138,7 +139,7 @@ def _classes(release: Release, count: int) -> Classes:
     if count != len(names):  # a user's own
         names = ["__background__", *(f"class {number}" for number in range(1, count))]
     ids = [number for number, name in enumerate(names) if number > 0 and name != "N/A"]
-    return Classes(tuple(names[number] for number in ids), tuple(ids))
+    return Classes(tuple(names[number] for number in ids), tuple(ids), stuff=release.stuff)
 
 
 def _rename(key: str, release: Release) -> str:

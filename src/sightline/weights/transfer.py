@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.models import Card
-from sightline.types import Classes
 from sightline.weights.native import Weights, card_of, preprocess_of
 
 
@@ -18,6 +17,7 @@ class Block(NamedTuple):
 
     rows: int
     anchors: int | None = 1  # None: as often as the tensor has rows for it and background
+    maps: bool = False  # the classes of label maps: things, then stuff
 
 
 # Layers with a block of rows for each class (and background's rows, if any, after them), for each
@@ -29,6 +29,9 @@ CLASS_ROWS = {
     "box_head.last": Block(4, anchors=9),
     **{f"class_head.convs.{level}": Block(1, anchors=None) for level in range(12)},  # SSD
     **{f"class_head.convs.{level}.1": Block(1, anchors=None) for level in range(6)},  # SSDLite
+    "head.score": Block(1, maps=True),  # FCN
+    "auxiliary_head.score": Block(1, maps=True),
+    "score": Block(1, maps=True),  # U-Net
 }
 
 LOADED = "loaded"
@@ -86,9 +89,11 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             if given is None:
                 rows.append(Row(name, MISSING))
             elif (block := CLASS_ROWS.get(name.rpartition(".")[0])) is not None:
-                rows.append(
-                    _by_class(name, value, given, block, card.classes, weights.card.classes)
+                names = (
+                    classes.in_maps if block.maps else classes.names
+                    for classes in (card.classes, weights.card.classes)
                 )
+                rows.append(_by_class(name, value, given, block, *names))
             elif given.shape != value.shape:
                 rows.append(Row(name, SHAPE, _shapes(value, given)))
             else:
@@ -122,7 +127,12 @@ def _of_backbone(rows: Sequence[Row]) -> tuple[int, int]:
 
 
 def _by_class(
-    name: str, own: Tensor, given: Tensor, block: Block, wanted: Classes, known: Classes
+    name: str,
+    own: Tensor,
+    given: Tensor,
+    block: Block,
+    wanted: Sequence[str],
+    known: Sequence[str],
 ) -> Row:
     """Copy the blocks of the classes that both lists name, and background's."""
     rows = block.rows
@@ -136,7 +146,7 @@ def _by_class(
     fitting = (anchors * (rows * len(known) + extra), *own.shape[1:])
     if given.shape != fitting:
         return Row(name, SHAPE, _shapes(own, given))
-    pairs = matching(wanted.names, known.names)
+    pairs = matching(wanted, known)
     if not pairs:
         return Row(name, NEW_CLASSES)
     here, there = (values.unflatten(0, (anchors, -1)) for values in (own, given))
@@ -144,7 +154,7 @@ def _by_class(
         here[:, mine * rows :][:, :rows] = there[:, theirs * rows :][:, :rows]
     if extra:
         here[:, -extra:] = there[:, -extra:]
-    return Row(name, BY_NAME, _which(wanted.names, [mine for mine, _ in pairs]))
+    return Row(name, BY_NAME, _which(wanted, [mine for mine, _ in pairs]))
 
 
 def matching(wanted: Sequence[str], known: Sequence[str]) -> list[tuple[int, int]]:
