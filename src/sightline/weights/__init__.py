@@ -13,8 +13,10 @@ from sightline.weights.releases import RELEASES
 from sightline.weights.torchvision import published_url, read_torchvision
 from sightline.weights.transfer import Transfer, transfer_weights
 
-__all__ = ["NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]
+__all__ = ["BEST", "FINAL", "NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]
 
+# What a run leaves in its folder: the weights of the best validation, and those at the end.
+BEST, FINAL = "best.safetensors", "model.safetensors"
 # Public checkpoints, downloaded at the first use.
 NAMES = tuple(RELEASES)
 
@@ -23,7 +25,8 @@ def load(path_or_name: str | Path) -> nn.Module:
     """The model of a checkpoint, with its card and preprocessing, in eval mode.
 
     Args:
-        path_or_name: a file written by ``save`` or by torchvision, or one of ``NAMES``.
+        path_or_name: a file written by ``save`` or by torchvision, the folder of a run (its best
+            weights), or one of ``NAMES``.
 
     Raises:
         SightlineError: no such file or name, or the file is not a checkpoint that can be used.
@@ -47,7 +50,10 @@ def read(path_or_name: str | Path) -> Weights:
     if name in RELEASES:
         return read_torchvision(fetch(published_url(name), name), name)
     if path.is_dir():
-        raise SightlineError(f"{name} is a folder, but not one of a run: name a file in it")
+        found = of_run(path)
+        if found is None:
+            raise SightlineError(f"{name} is a folder, but not one of a run: name a file in it")
+        path = found
     if not path.is_file():
         near = get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(NAMES)}"
@@ -56,3 +62,9 @@ def read(path_or_name: str | Path) -> Weights:
         start = file.read(2)
     # PyTorch writes a zip archive, formerly a bare pickle.
     return read_torchvision(path) if start in (b"PK", b"\x80\x02") else read_native(path)
+
+
+def of_run(folder: Path) -> Path | None:
+    """The weights of a run's best validation, or those at its end where nothing was validated;
+    nothing in another folder."""
+    return next((folder / name for name in (BEST, FINAL) if (folder / name).is_file()), None)
