@@ -13,13 +13,13 @@ from torch import Tensor
 from sightline.data.folder import named_split, open_split
 from sightline.data.loader import eval_loader, workers_explained
 from sightline.data.packed import Dataset, DataWarning, lean
+from sightline.ensemble import open_models
 from sightline.errors import SightlineError
 from sightline.metrics.cocoapi import find_api
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.voc import voc_numbers
 from sightline.predict import choosing, find_things, score_of
-from sightline.runtime import open_model
 from sightline.shapes import Int
 from sightline.types import Classes, Scene
 from sightline.weights.transfer import matching
@@ -54,8 +54,9 @@ def evaluate(
     """The numbers of a model on a data set, overall and per class: ``evaluate(...)["AP"]``.
 
     Args:
-        model: a model, used as it is; the file or public name of a checkpoint; or a file that
-            ``sightline export`` wrote.
+        model: a model, used as it is; the file or public name of a checkpoint; a file that
+            ``sightline export`` wrote; or a list of them with the same classes, whose answers are
+            fused (``sightline.ensemble`` has the settings).
         dataset: a data set, a folder of labelled pictures, or one annotation file.
         split: of a folder or file; left out: val of a folder, all of a file.
         kind: COCO's numbers for boxes, masks or keypoints, or VOC's average precision (11-point
@@ -111,7 +112,7 @@ def answer(
         dataset = open_split(dataset, split or named_split(dataset))
     if len(dataset) == 0:
         raise SightlineError("there is no picture to measure on")
-    model = open_model(model, device, fast)
+    model = open_models(model, device, fast)
     known = getattr(getattr(model, "card", None), "classes", dataset.classes)
     labels, above = corresponding(known, dataset.classes), score_of(model, score)
     loader = eval_loader(dataset, model.preprocess, batch=batch, workers=workers)
