@@ -32,13 +32,19 @@ def recipe(folder: Path) -> Any:
     from sightline import optim
     from sightline.data.toybox import toybox_splits
     from sightline.data.transforms import Augment
-    from sightline.recipes.faster_rcnn import build
+    from sightline.recipes.building import build
     from sightline.recipes.recipe import Recipe, Settings
 
     return Recipe(
         name="kill",
         model=partial(
-            build, backbone="resnet18", size=(96, 96), samples=32, channels=32, hidden=64
+            build,
+            model="faster_rcnn",
+            backbone="resnet18",
+            size=(96, 96),
+            samples=32,
+            channels=32,
+            hidden=64,
         ),
         data=partial(toybox_splits, images=4 * STEPS, val=24, size=(96, 96)),
         augment=Augment(flip=0.5, scale=(0.8, 1.25), colour=0.2),

@@ -53,17 +53,41 @@ def final_flips(
     """After the box head on the same proposals, for one picture: logits [2, R, C + 1], background
     last, and deltas [2, R, C, 4]."""
     probabilities = logits.softmax(dim=-1)[..., :-1]
+    row, label = (probabilities > selection.score).any(dim=0).nonzero().unbind(1)
+    regions = proposals[row].expand(2, -1, -1)
+    shifted = box_ops.decode(deltas[:, row, label], regions, (10.0, 10.0, 5.0, 5.0))
+    boxes = box_ops.clip(shifted, size.expand(2, 2))
+    return _answer_flips(boxes, probabilities[:, row, label], label, selection)
+
+
+def dense_flips(
+    levels: list[tuple[Tensor, Tensor]], selection: Selection, candidates: int
+) -> list[str]:
+    """Where every anchor of a level answers, for one picture: scores [2, A_l, C] and boxes
+    [2, A_l, 4] of each level, of which the best ``candidates`` pairs of an anchor and a class
+    enter the suppression."""
     flips, boxes, scores, labels = [], [], [], []
-    for label, score in enumerate(probabilities.unbind(-1)):
-        rows = (score > selection.score).any(dim=0)
-        regions = proposals[rows].expand(2, -1, -1)
-        shifted = box_ops.decode(deltas[:, rows, label], regions, (10.0, 10.0, 5.0, 5.0))
-        boxes.append(box_ops.clip(shifted, size.expand(2, 2)))
-        scores.append(score[:, rows])
-        labels.append(torch.full((int(rows.sum()),), label))
-        flips += _threshold(f"class row {label}", scores[-1], selection.score)
-        flips += _suppression(f"class row {label}", boxes[-1], scores[-1], selection.iou)
-    left = _survivors(boxes, scores, labels, selection.score, selection.iou)
+    for level, (score, box) in enumerate(levels):
+        row, label = (score > selection.score).any(dim=0).nonzero().unbind(1)
+        count, paired = min(candidates, len(row)), score[:, row, label]
+        flips += _cut(f"level {level}, best {count} pairs", paired, count)
+        best = paired.topk(count).indices.unique()
+        boxes.append(box[:, row[best]])
+        scores.append(paired[:, best])
+        labels.append(label[best])
+    return flips + _answer_flips(
+        torch.cat(boxes, dim=1), torch.cat(scores, dim=1), torch.cat(labels), selection
+    )
+
+
+def _answer_flips(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection) -> list[str]:
+    """Among the candidates [2, N] of all classes together."""
+    flips = []
+    for label in labels.unique().tolist():
+        of, what = labels == label, f"class row {label}"
+        flips += _threshold(what, scores[:, of], selection.score)
+        flips += _suppression(what, boxes[:, of], scores[:, of], selection.iou)
+    left = _survivors([boxes], [scores], [labels], selection.score, selection.iou)
     return flips + _cut("best detections", left, selection.top)
 
 
@@ -98,7 +122,8 @@ def _survivors(
     """The scores of the candidates that suppression leaves in both libraries."""
     every, group = torch.cat(scores, dim=1), torch.cat(groups).expand(2, -1)
     counted = torch.where(every > limit, every, EMPTY)
-    left = suppress(torch.cat(boxes, dim=1), counted, group, len(groups), iou)
+    kinds = int(group.max()) + 1 if group.numel() else 1
+    left = suppress(torch.cat(boxes, dim=1), counted, group, kinds, iou)
     return left[:, (left > EMPTY).all(dim=0)]
 
 

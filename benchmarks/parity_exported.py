@@ -1,7 +1,7 @@
 """The forms a model can take beside the eager one: ``SIGHTLINE_DATA=DIR uv run python -m
 benchmarks.parity_exported [NAME] [--forms export onnx openvino fused compiled] [--photos 20]``.
 
-The weights of a public model, random as in ``benchmarks.parity_torchvision``: BatchNorm statistics
+The weights of a public model, random as in ``benchmarks.random_twins``: BatchNorm statistics
 and last layers are fitted, so that detections are many and neither faint nor saturated. Photos of
 DIR/coco/val at their own sizes go through each form one by one and in padded batches of four, and
 what it answers is compared with eager, not fused. Promised: boxes within 0.05 px, scores within
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.near_ties import answer_ties, proposal_flips
-from benchmarks.parity_torchvision import random_twin
+from benchmarks.random_twins import random_twin
 from sightline import weights
 from sightline.agreement import NOTHING, agree
 from sightline.data.images import read_image

@@ -2,7 +2,7 @@
 benchmarks.prediction [--forms torchvision eager fused onnx openvino int8 ...] [--rounds 7]``.
 
 One set of weights (random, BatchNorm statistics and last layers as in
-``benchmarks.parity_torchvision``), torchvision's input size, one photo at a time from
+``benchmarks.random_twins``), torchvision's input size, one photo at a time from
 DIR/coco/val. Each form lives in a process of its own, set up as its users would have it, and takes
 its turn: in each round every form answers the same photo, decoded beforehand, preprocessing and
 description included. The ratio is of the medians. Beside it stand the largest differences to our
@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.near_ties import answer_ties
-from benchmarks.parity_torchvision import random_twin
+from benchmarks.random_twins import random_twin
 from sightline import weights
 from sightline.agreement import NOTHING, Agreement, agree
 from sightline.data.images import read_image

@@ -14,7 +14,8 @@ from sightline.models import create
 from sightline.models.fast_rcnn import BoxOutputs, Sampled
 from sightline.optim import adamw, cosine, stepped
 from sightline.preprocess import Preprocess
-from sightline.recipes.faster_rcnn import build, build_like, faster_rcnn, weigh
+from sightline.recipes.building import build
+from sightline.recipes.faster_rcnn import faster_rcnn, weigh
 from sightline.recipes.recipe import Recipe, Settings
 from sightline.types import Classes, Images
 from tests.data.samples import InMemory, boxes_scene
@@ -93,7 +94,9 @@ def test_class_weights_reach_the_loss_and_no_checkpoint(tmp_path: Path) -> None:
     times its weight; what the model answers, and its file, are the same."""
     data = InMemory([boxes_scene((64, 64), [4, 4, 40, 40], [20, 20, 60, 60])], CLASSES)
     data.scenes[0].things.labels[1] = 1
-    model = build(CLASSES, backbone="test_resnet", channels=8, hidden=8, samples=8).eval()
+    model = build(
+        CLASSES, model="faster_rcnn", backbone="test_resnet", channels=8, hidden=8, samples=8
+    ).eval()
     head, logits = model.box_head, torch.randn(3, 3)
     boxes = torch.tensor([[0.0, 0, 9, 9]] * 3)
     sampled = Sampled(boxes, torch.zeros(3), torch.tensor([0, 1, 2]), [data.scenes[0].things])
@@ -119,7 +122,7 @@ def test_class_weights_reach_the_loss_and_no_checkpoint(tmp_path: Path) -> None:
 def test_balanced_weights_come_from_the_training_photos() -> None:
     data = InMemory([boxes_scene((64, 64), *[[4.0, 4, 40, 40]] * 4)], CLASSES)
     data.scenes[0].things.labels[3] = 1
-    model = build(CLASSES, backbone="test_resnet")
+    model = build(CLASSES, model="faster_rcnn", backbone="test_resnet")
     weigh(model, data, weights="balanced")
     assert model.box_head.class_weights.tolist() == [*balanced_weights(data).tolist(), 1]
 
@@ -135,21 +138,11 @@ def test_it_is_saved_as_json() -> None:
     assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()
 
 
-def test_the_model_that_is_built() -> None:
-    model = build(CLASSES, backbone="test_resnet", short=160, long=None, size=None)
-    assert (model.card.model, model.card.classes) == ("faster_rcnn", CLASSES)
-    assert model.preprocess.short == 160
-    assert model.preprocess.fixed is None
-    single = build(CLASSES, fpn=False, backbone="resnet18", size=(64, 96))
-    assert single.card.model == "faster_rcnn_single"
-    assert single.preprocess.fixed == (64, 96)
-    assert build(CLASSES, backbone="test_resnet", samples=9).box_head.sampling.count == 9
-    with pytest.raises(SightlineError, match="size excludes short: give one or the other"):
-        build(CLASSES, backbone="test_resnet", size=(64, 96), short=64)
-    with pytest.raises(SightlineError, match="resized to short 0"):
-        build(CLASSES, backbone="test_resnet", short=0)
-    with pytest.raises(SightlineError, match="samples must be at least 1, not 0"):
-        build(CLASSES, backbone="test_resnet", samples=0)
+def test_without_a_pyramid() -> None:
+    assert options(faster_rcnn(Path("d"), fpn=False))["model"] == "faster_rcnn_single"
+    assert options(faster_rcnn(Path("d")))["model"] == "faster_rcnn"
+    named = faster_rcnn(Path("d"), fpn=True, settings=Settings(weights="x"))
+    assert options(named)["model"] == "faster_rcnn", "a choice, so not as the weights are built"
 
 
 def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None:
@@ -167,10 +160,3 @@ def test_with_weights_alone_the_model_is_built_as_theirs(tmp_path: Path) -> None
     assert model.card.options == given.card.options | {"freeze_norm": True, "samples": 32}
     assert model.card.classes.names == ("cow",)
     assert model.preprocess == Preprocess(short=80, channels="bgr")
-
-
-def test_weights_of_another_family(tmp_path: Path) -> None:
-    path = tmp_path / "given.safetensors"
-    weights.save(create("fast_rcnn", CLASSES, backbone="resnet18"), path)
-    with pytest.raises(SightlineError, match="is a fast_rcnn, not a Faster R-CNN"):
-        build_like(CLASSES, weights=str(path))

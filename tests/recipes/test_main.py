@@ -17,7 +17,7 @@ def test_options_become_values() -> None:
     values = recipe.to_json()
     assert values["data"]["arguments"]["path"] == "d"
     assert values["model"]["arguments"]["size"] == [240, 320]
-    assert values["model"]["arguments"]["fpn"] is False
+    assert values["model"]["arguments"]["model"] == "faster_rcnn_single"
     settings = recipe.settings
     assert (settings.lr, settings.bf16, settings.save_every) == (0.1, True, 3)
 

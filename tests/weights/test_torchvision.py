@@ -13,10 +13,10 @@ import torch.nn.functional as F
 import torchvision
 
 from benchmarks.bad_material import torchvision_like
-from benchmarks.parity_torchvision import carried_over, categories, measure, random_twin
+from benchmarks.parity_torchvision import measure
+from benchmarks.random_twins import carried_over, categories, random_twin
 from sightline import weights
 from sightline.errors import SightlineError
-from sightline.preprocess import Preprocess
 from sightline.runtime import open_model
 from sightline.weights.releases import RELEASES
 from sightline.weights.torchvision import published_url, read_torchvision
@@ -28,22 +28,41 @@ def picture(height: int, width: int):
     return ((soft + 0.05 * torch.randn_like(soft)).clamp(0, 1) * 255).byte()
 
 
+SMALL = {"min_size": 128, "max_size": 192}
+PROPOSALS = {"rpn_post_nms_top_n_test": 30}
+
+
 @pytest.mark.parametrize("name", RELEASES)
 def test_same_answers(name):
+    release = RELEASES[name]
+    two_stages = release.model.startswith("faster_rcnn")
+    smaller = SMALL if release.preprocess.fixed is None else {}
     pictures = [picture(120, 160), picture(100, 180)]
-    theirs = random_twin(name, pictures, min_size=128, max_size=192, rpn_post_nms_top_n_test=30)
+    theirs = random_twin(name, pictures, **smaller, **(PROPOSALS if two_stages else {}))
     ours = carried_over(name, theirs)
-    assert ours.preprocess == Preprocess(
-        short=320 if "320" in name else 800,
-        long=640 if "320" in name else 1333,
-        resize="torchvision",
-        antialias=False,
-    )
-    ours.preprocess = replace(ours.preprocess, short=128, long=192)
-    ours.rpn.amount = replace(ours.rpn.amount, proposals=30)
+    if smaller:
+        ours.preprocess = replace(ours.preprocess, short=128, long=192)
+    if two_stages:
+        ours.rpn.amount = replace(ours.rpn.amount, proposals=30)
     for parity in measure(name, theirs, ours, pictures, batch=2):
         assert parity.passed, parity
         assert parity.detections > 0
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_preprocessing_is_theirs(name):
+    with torch.device("meta"):
+        build = torchvision.models.get_model_builder(name)
+        theirs = build(weights=None, weights_backbone=None).transform
+    ours = RELEASES[name].preprocess
+    assert (list(ours.mean), list(ours.std)) == (theirs.image_mean, theirs.image_std)
+    assert (ours.resize, ours.antialias) == ("torchvision", False)
+    assert ours.multiple == theirs.size_divisible
+    if theirs.fixed_size is not None:
+        assert ours.fixed == theirs.fixed_size
+    else:
+        assert (ours.short, ours.long) == (theirs.min_size[-1], theirs.max_size)
+        assert ours.fixed is None
 
 
 def test_classes_are_coco_s():

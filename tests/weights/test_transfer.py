@@ -75,6 +75,35 @@ def test_class_agnostic_deltas_are_no_one_s(tmp_path):
     assert outcomes(result)["box_head.box_shift.weight"] == LOADED
 
 
+@pytest.mark.parametrize("scores", ["sigmoid", "softmax"])
+def test_classes_of_each_anchor_go_by_name(scores, tmp_path):
+    """RetinaNet counts the classes nine times over, once for each anchor of a cell."""
+    options = {"backbone": "test_resnet", "channels": 8, "convs": 1, "scores": scores}
+    options |= {"class_agnostic": False}
+    given = create("retinanet", ["cat", "dog", "cow"], **options)
+    weights.save(given, tmp_path / "given.safetensors")
+    own = create("retinanet", ["horse", "dog"], **options)
+    fresh = own.class_head.last.weight.clone().unflatten(0, (9, -1))
+    result = weights.transfer(own, tmp_path / "given.safetensors")
+    theirs, ours = (m.class_head.last.weight.unflatten(0, (9, -1)) for m in (given, own))
+    assert torch.equal(ours[:, 0], fresh[:, 0]), "horse is new"
+    assert torch.equal(ours[:, 1], theirs[:, 1]), "dog"
+    assert torch.equal(ours[:, 2:], theirs[:, 3:]), "background, if it is a class"
+    theirs, ours = (m.box_head.last.bias.view(9, -1, 4) for m in (given, own))
+    assert torch.equal(ours[:, 1], theirs[:, 1])
+    assert outcomes(result)["class_head.last.weight"] == BY_NAME
+    assert outcomes(result)["box_head.last.weight"] == BY_NAME
+
+
+def test_one_set_of_shifts_for_all_classes_is_loaded(tmp_path):
+    options = {"backbone": "test_resnet", "channels": 8, "convs": 1}
+    weights.save(create("retinanet", ["cat", "dog"], **options), tmp_path / "given.safetensors")
+    own = create("retinanet", ["horse", "cow", "sheep"], **options)
+    result = weights.transfer(own, tmp_path / "given.safetensors")
+    assert outcomes(result)["box_head.last.weight"] == LOADED
+    assert outcomes(result)["class_head.last.weight"] == NEW_CLASSES
+
+
 def test_nothing_fits(source, tmp_path):
     own = torch.nn.Linear(2, 2)
     whole = model(["cat"])

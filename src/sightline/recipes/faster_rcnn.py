@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sightline.recipes.building import build, model_of
 from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
 
 if TYPE_CHECKING:
     from sightline.data.packed import Dataset
-    from sightline.types import Classes
 
 
 def faster_rcnn(
@@ -86,31 +86,30 @@ def faster_rcnn(
     from sightline.data.transforms import Augment
 
     loaded = settings.weights is not None or pretrained
-    named: dict[str, Any] = {
-        "backbone": backbone,
-        "fpn": fpn,
-        "class_agnostic": class_agnostic,
-        "objectness": objectness,
-    }
-    architecture = {name: value for name, value in named.items() if value is not None}
     batch = settings.batch or 16
     lr = {"sgd": 0.02, "adamw": 1e-4}[optimizer] * batch / 16
     settings = settings.otherwise(
         passes=12, batch=batch, lr=lr, clip=10.0, freeze=2 if loaded else 0
     )
     decay = {} if weight_decay is None else {"weight_decay": weight_decay}
-    if settings.weights is not None and not architecture:
-        model = partial(build_like, weights=str(settings.weights), freeze_norm=freeze_norm)
-    else:
-        model = partial(
-            build,
-            **{"backbone": "resnet50", **architecture},
-            pretrained=pretrained and settings.weights is None,
-            freeze_norm=loaded if freeze_norm is None else freeze_norm,
-        )
     return Recipe(
         name="faster_rcnn",
-        model=partial(model, samples=samples, short=short, long=long, size=size),
+        model=model_of(
+            "faster_rcnn",
+            {
+                "model": {True: "faster_rcnn", False: "faster_rcnn_single", None: None}[fpn],
+                "backbone": backbone,
+                "class_agnostic": class_agnostic,
+                "objectness": objectness,
+            },
+            settings.weights,
+            pretrained,
+            freeze_norm,
+            samples=samples,
+            short=short,
+            long=long,
+            size=size,
+        ),
         data=partial(open_dataset, path=data, val=val, seed=val_seed),
         augment=Augment(flip=flip, scale=scale, crop=crop, colour=colour),
         optimizer=partial(getattr(optim, optimizer), **decay),
@@ -138,6 +137,7 @@ def faster_rcnn_toybox(data: Path | str, *, settings: Settings = AS_THE_RECIPE_S
         name="faster_rcnn_toybox",
         model=partial(
             build,
+            model="faster_rcnn",
             backbone="resnet10t",
             freeze_norm=False,
             size=(160, 160),
@@ -193,75 +193,3 @@ def weigh(
         model.box_head.weigh(balanced_weights(data))
     else:
         model.box_head.weigh(named_weights(data.classes, weights))
-
-
-def build(
-    classes: "Classes",
-    *,
-    fpn: bool = True,
-    samples: int | None = None,
-    short: int | None = None,
-    long: int | None = None,
-    size: tuple[int, int] | None = None,
-    **options: Any,
-) -> Any:
-    """The model for these classes; ``options`` go to its builder, and ``samples`` and sizes where
-    they are not None."""
-    from sightline.models import create
-
-    if samples is not None:
-        options["samples"] = samples
-    model = create("faster_rcnn" if fpn else "faster_rcnn_single", classes, **options)
-    return _resized(model, short, long, size)
-
-
-def build_like(
-    classes: "Classes",
-    *,
-    weights: str,
-    freeze_norm: bool | None = None,
-    samples: int | None = None,
-    short: int | None = None,
-    long: int | None = None,
-    size: tuple[int, int] | None = None,
-) -> Any:
-    """The model of a checkpoint, for these classes and with its preprocessing; ``freeze_norm``,
-    ``samples`` and sizes that are not None take the place of its own.
-
-    Raises:
-        SightlineError: the checkpoint is of another family.
-    """
-    from sightline.errors import SightlineError
-    from sightline.models import create
-    from sightline.weights import read
-
-    file = read(weights)
-    if not file.card.model.startswith("faster_rcnn"):
-        raise SightlineError(f"{weights} is a {file.card.model}, not a Faster R-CNN")
-    chosen = {"freeze_norm": freeze_norm, "samples": samples}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    options = {**file.card.options, **given}
-    model = create(file.card.model, classes, **options)
-    model.preprocess = file.preprocess
-    return _resized(model, short, long, size)
-
-
-def _resized(model: Any, short: int | None, long: int | None, size: tuple[int, int] | None) -> Any:
-    """The model with those sizes of its preprocessing that are not None.
-
-    Raises:
-        SightlineError: a fixed size and the rule for another.
-    """
-    from dataclasses import replace
-
-    from sightline.errors import SightlineError
-
-    sides = {"short": short, "long": long}
-    given = {name: pixels for name, pixels in sides.items() if pixels is not None}
-    if size is not None and given:
-        raise SightlineError(f"size excludes {' and '.join(given)}: give one or the other")
-    if size is not None:
-        model.preprocess = replace(model.preprocess, fixed=size)
-    elif given:
-        model.preprocess = replace(model.preprocess, fixed=None, **given)
-    return model

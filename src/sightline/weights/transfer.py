@@ -12,9 +12,22 @@ from sightline.models import Card
 from sightline.types import Classes
 from sightline.weights.native import Weights, card_of, preprocess_of
 
-# Layers with a block of rows for each class (and background's rows, if any, after them): rows a
-# block. What their rows mean depends on the list of classes even where the shapes agree.
-CLASS_ROWS = {"box_head.class_score": 1, "box_head.box_shift": 4}
+
+class Block(NamedTuple):
+    """The rows of one class in a last layer, and how often the list of classes is repeated."""
+
+    rows: int
+    anchors: int = 1
+
+
+# Layers with a block of rows for each class (and background's rows, if any, after them), for each
+# anchor of a cell. What their rows mean depends on the list of classes even where the shapes agree.
+CLASS_ROWS = {
+    "box_head.class_score": Block(1),
+    "box_head.box_shift": Block(4),
+    "class_head.last": Block(1, anchors=9),  # RetinaNet
+    "box_head.last": Block(4, anchors=9),
+}
 
 LOADED = "loaded"
 BY_NAME = "loaded by class name"
@@ -107,22 +120,27 @@ def _of_backbone(rows: Sequence[Row]) -> tuple[int, int]:
 
 
 def _by_class(
-    name: str, own: Tensor, given: Tensor, block: int, wanted: Classes, known: Classes
+    name: str, own: Tensor, given: Tensor, block: Block, wanted: Classes, known: Classes
 ) -> Row:
     """Copy the blocks of the classes that both lists name, and background's."""
-    if len(own) == len(given) == block and max(len(wanted), len(known)) > 1:  # class-agnostic
+    rows, anchors = block
+    if (
+        len(own) == len(given) == rows * anchors and max(len(wanted), len(known)) > 1
+    ):  # class-agnostic
         own.copy_(given)
         return Row(name, LOADED)
-    extra = len(own) - block * len(wanted)
-    if extra != len(given) - block * len(known) or own.shape[1:] != given.shape[1:]:
+    extra = len(own) // anchors - rows * len(wanted)
+    fitting = (anchors * (rows * len(known) + extra), *own.shape[1:])
+    if given.shape != fitting:
         return Row(name, SHAPE, _shapes(own, given))
     pairs = matching(wanted.names, known.names)
     if not pairs:
         return Row(name, NEW_CLASSES)
+    here, there = (values.unflatten(0, (anchors, -1)) for values in (own, given))
     for mine, theirs in pairs:
-        own[mine * block : (mine + 1) * block] = given[theirs * block : (theirs + 1) * block]
+        here[:, mine * rows :][:, :rows] = there[:, theirs * rows :][:, :rows]
     if extra:
-        own[-extra:] = given[-extra:]
+        here[:, -extra:] = there[:, -extra:]
     return Row(name, BY_NAME, _which(wanted.names, [mine for mine, _ in pairs]))
 
 
