@@ -26,13 +26,11 @@ class Looking:
     turns: Annotated[bool, Parameter(negative=())] = False
     """Look at photos turned by each quarter turn as well."""
     scales: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = ()
-    """Look at photos so many times as large as well: 0.8 1.25. Flips, turns and scales are
-    combined; each combination costs what one look costs."""
+    """Look at photos so many times as large as well (0.8 1.25); every combination is one look."""
     weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = ()
     """How much each model counts, in their order; left out, all alike."""
     fuse: Literal["wbf", "soft-nms", "soft-nms-linear", "nms"] = "wbf"
-    """How the boxes of several looks become one answer: weighted box fusion, Soft-NMS (gaussian or
-    linear) or NMS. Label maps are averaged."""
+    """How boxes of several looks become one answer, in docs/ensembles.md; maps are averaged."""
 
     def open(self, models: Sequence[str], computing: Computing) -> Any:
         """The one model, or all that is asked for as one."""
