@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline import SightlineError, create, evaluate, export, predict, save
+from sightline import SightlineError, create, ensemble, evaluate, export, predict, save
 from sightline.cli import main
 from sightline.data.toybox import Toybox, toybox_splits
 from sightline.data.toybox.folder import write_toybox
@@ -92,6 +92,17 @@ def test_it_can_be_asked_for_fewer_things_and_not_for_more(folder: Path) -> None
     for wish in ({"score": 0.01}, {"top": 500}, {"least_background": 3}):
         with pytest.raises(SightlineError, match="other settings need the checkpoint"):
             predict(folder / "model.onnx", photo, **wish)
+
+
+def test_it_is_part_of_an_ensemble_beside_its_checkpoint(folder: Path) -> None:
+    """Both find the same; NMS leaves each thing once."""
+    photo = folder / "photos" / "0.png"
+    (alone,) = predict(folder / "model.safetensors", photo)
+    both = ensemble([folder / "model.safetensors", folder / "model.onnx"], fuse="nms")
+    (scene,) = predict(both, photo)
+    torch.testing.assert_close(scene.things.scores, alone.things.scores, rtol=0, atol=1e-4)
+    with pytest.raises(SightlineError, match="other settings need the checkpoint"):
+        predict(both, photo, score=0.01)
 
 
 def test_it_is_measured_like_a_checkpoint(folder: Path, tmp_path: Path) -> None:

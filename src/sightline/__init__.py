@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline.data.convert import convert
     from sightline.data.doctor import doctor
+    from sightline.ensemble import ensemble
     from sightline.errors import SightlineError
     from sightline.evaluate import evaluate
     from sightline.export import export
@@ -50,6 +51,7 @@ __all__ = [
     "convert",
     "create",
     "doctor",
+    "ensemble",
     "evaluate",
     "export",
     "fuse",
@@ -76,6 +78,7 @@ _HOMES = {
     "convert": "data.convert",
     "create": "models",
     "doctor": "data.doctor",
+    "ensemble": "ensemble",
     "evaluate": "evaluate",
     "export": "export",
     "fuse": "fuse",

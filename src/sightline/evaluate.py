@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.data.folder import named_split, open_split
 from sightline.data.loader import eval_loader, workers_explained
 from sightline.data.packed import Dataset, DataWarning, lean
+from sightline.ensemble import open_models
 from sightline.errors import SightlineError
 from sightline.memory import memory_explained
 from sightline.metrics.cocoapi import find_api
@@ -21,7 +22,6 @@ from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.semantic import count_pixels, numbers_of
 from sightline.metrics.voc import voc_numbers
 from sightline.predict import choosing, find_things, score_of
-from sightline.runtime import open_model
 from sightline.shapes import Int
 from sightline.types import UNLABELLED, Classes, Scene
 from sightline.weights.transfer import matching
@@ -58,8 +58,9 @@ def evaluate(
     ``["mIoU"]`` of a model that answers label maps.
 
     Args:
-        model: a model, used as it is; the file or public name of a checkpoint; or a file that
-            ``sightline export`` wrote.
+        model: a model, used as it is; the file or public name of a checkpoint; a file that
+            ``sightline export`` wrote; or a list of them with the same classes, whose answers are
+            fused (``sightline.ensemble`` has the settings).
         dataset: a data set, a folder of labelled pictures, or one annotation file.
         split: of a folder or file; left out: val of a folder, all of a file.
         kind: COCO's numbers for boxes, masks or keypoints, VOC's average precision (11-point and
@@ -78,7 +79,7 @@ def evaluate(
         SightlineError: nothing to measure, no class in common, hotcoco is not installed, or the
             model or the data set has no masks, keypoints or label maps to compare.
     """
-    model = open_model(model, device, fast)
+    model = open_models(model, device, fast)
     kind = kind or kind_of(model)
     check(kind, ious)
     dataset = opened(dataset, split)
@@ -131,7 +132,7 @@ def answer(
     ``trial`` gets the first batch, to refuse before the model runs over all the others what cannot
     be measured.
     """
-    model, dataset = open_model(model, device, fast), opened(dataset, split)
+    model, dataset = open_models(model, device, fast), opened(dataset, split)
     known = _classes_of(model, dataset)
     labels, above = corresponding(known.names, dataset.classes.names), score_of(model, score)
     found: dict[int, Scene] = {}

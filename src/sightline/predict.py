@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from sightline.data.sources import READERS, OnError, Picture, Source, find_sources, read_ahead
+from sightline.ensemble import Pictures, open_models
 from sightline.errors import SightlineError
 from sightline.memory import memory_explained
 from sightline.ops import boxes as box_ops
 from sightline.ops.masks import to_rles
-from sightline.preprocess import Preprocess
-from sightline.runtime import open_model
+from sightline.preprocess import Preparing
+from sightline.runtime import device_of
 from sightline.shapes import Float, Int, UInt8
 from sightline.threads import ahead, helpers
 from sightline.types import Classes, Images, Placement, Scene
@@ -46,8 +47,9 @@ def predict(
     """What the model finds in each picture, in pixels of the picture, in the order of the sources.
 
     Args:
-        model: a model, used as it is; the file or public name of a checkpoint; or a file that
-            ``sightline export`` wrote.
+        model: a model, used as it is; the file or public name of a checkpoint; a file that
+            ``sightline export`` wrote; or a list of them with the same classes, whose answers are
+            fused (``sightline.ensemble`` has the settings).
         sources: files, folders, globs; arrays HxWx3 (RGB) or HxW of bytes; tensors 3xHxW of bytes;
             Pillow images; or several of these. A video gives a scene for each frame.
         score: things scored higher are given, 0..1; left out: as the model is set.
@@ -103,7 +105,7 @@ def predict_stream(
     _positive(batch, "batch")
     if per_class_score is not None and least_background is not None:
         raise SightlineError("per-class-score and least-background exclude one another: give one")
-    model = open_model(model, device, fast)
+    model = open_models(model, device, fast)
     least, kept = None, top
     if per_class_score is not None:
         least = thresholds(per_class_score, model.card.classes, score_of(model, score))
@@ -123,7 +125,7 @@ class _Group(NamedTuple):
     places: list[int]
 
 
-_Prepared = tuple[_Group, Images, list[Placement]]
+_Prepared = tuple[_Group, Images | Pictures, list[Placement]]
 _Answered = tuple[_Group, Any, list[Placement]]
 
 
@@ -199,7 +201,7 @@ class _Line:
                 self.turn += 1
 
 
-def _canvas(preprocess: Preprocess, picture: Tensor) -> tuple[int, int]:
+def _canvas(preprocess: Preparing, picture: Tensor) -> tuple[int, int]:
     height, width = picture.shape[1:]
     return preprocess.canvas([preprocess.size(height, width)])
 
@@ -317,16 +319,17 @@ def above(scene: Scene, least: Float[Tensor, " C"]) -> Scene:
     return replace(scene, things=things[things.scores > least[things.labels]])
 
 
-def find_things(model: Any, images: Images, placements: Sequence[Placement]) -> list[Scene]:
+def find_things(
+    model: Any, images: Images | Pictures, placements: Sequence[Placement]
+) -> list[Scene]:
     """One batch through the model in eval mode, without gradients; scenes on the CPU."""
     return scenes_of(model, answer_of(model, images), placements)
 
 
-def answer_of(model: Any, images: Images) -> Any:
+def answer_of(model: Any, images: Images | Pictures) -> Any:
     """What the model selects in one batch."""
-    device = next(model.parameters(), torch.empty(0)).device  # an exported file has none
     with torch.no_grad(), resting(model):
-        return model(images.to(device))
+        return model(images.to(device_of(model)))
 
 
 def scenes_of(model: Any, answer: Any, placements: Sequence[Placement]) -> list[Scene]:

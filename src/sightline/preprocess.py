@@ -6,8 +6,8 @@ whoever loads it, whichever library it came from.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,19 @@ from sightline.types import Images, Placement
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LARGEST = 1 << 16  # pixels on a side
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """What makes a batch of pictures: a ``Preprocess``, or what leaves that to several models."""
+
+    def size(self, height: int, width: int) -> tuple[int, int]: ...
+
+    def canvas(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]: ...
+
+    def __call__(
+        self, pictures: Sequence[UInt8[Tensor, "3 _ _"]]
+    ) -> tuple[Any, list[Placement]]: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,20 @@ class Preprocess:
         if self.resize != "bytes":
             return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def scaled(self, factor: float) -> "Preprocess":
+        """To look at pictures so many times as large.
+
+        Raises:
+            SightlineError: their size is not ours to choose.
+        """
+        if factor == 1:
+            return self
+        if self.fixed is not None or self.short is None:
+            kept = "one size" if self.fixed is not None else "the size they have"
+            raise SightlineError(f"this model takes pictures of {kept}: no other scale is possible")
+        long = None if self.long is None else round(self.long * factor)
+        return replace(self, short=round(self.short * factor), long=long)
 
     def __call__(
         self, pictures: Sequence[UInt8[Tensor, "3 _ _"]]

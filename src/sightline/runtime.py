@@ -69,6 +69,11 @@ def open_model(
     return fuse(model, precision, compile) if of_checkpoint and fast else model
 
 
+def device_of(model: Any) -> torch.device:
+    """Where a model wants its pictures: an exported file, which has no tensors, on the CPU."""
+    return next(model.parameters(), torch.empty(0)).device
+
+
 class Header(NamedTuple):
     """What an exported file says of itself."""
 

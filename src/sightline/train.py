@@ -50,13 +50,13 @@ from sightline.optim import (
 )
 from sightline.types import Loss, Scene
 from sightline.validation import Sums
+from sightline.weights import BEST, FINAL
 from sightline.weights.native import card_json, card_of
 
 if TYPE_CHECKING:
     from sightline.recipes.recipe import Recipe, Settings
 
 RUN, LOG, LAST = "run.json", "log.jsonl", "last.safetensors"
-BEST, FINAL = "best.safetensors", "model.safetensors"
 
 
 @dataclass

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import sightline.models
 from sightline import weights
@@ -32,6 +33,22 @@ def test_a_table(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         "100.0",
         "-",
     )
+
+
+def test_several_models_are_measured_as_one(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second scores all half as high: all scores change, no order."""
+    dimmed = Bright()
+    dimmed.gain = torch.nn.Parameter(torch.tensor(0.5))
+    weights.save(dimmed, tmp_path / "dimmed.safetensors")
+    page = tmp_path / "page.html"
+    both = [given[0], str(tmp_path / "dimmed.safetensors"), given[1]]
+    options = ["--flips", "horizontal", "--weights", "2", "1", "--report", str(page)]
+    assert main(["evaluate", *both, *options, "--out", str(tmp_path / "n.json")]) == 0
+    assert json.loads((tmp_path / "n.json").read_text())["overall"]["AP"] == pytest.approx(0.75)
+    assert f"{given[1]}, val: 2 pictures" in capsys.readouterr().out
+    assert f"{both[0]}, {both[1]}" in page.read_text(encoding="utf-8")
 
 
 def test_numbers_as_json(
@@ -128,6 +145,9 @@ def test_a_page(
     ("arguments", "told"),
     [
         (["MODEL", "nowhere"], "nowhere"),
+        (["MODEL"], "give a folder of labelled photos or an annotation file"),
+        (["MODEL", "MODEL"], "give a folder of labelled photos or an annotation file"),
+        (["MODEL", "DATA", "DATA"], "is a folder, but not one of a run"),
         (["missing.safetensors", "DATA"], "missing.safetensors"),
         (["MODEL", "DATA", "--split", "test"], "no split test"),
         (["MODEL", "DATA", "--kind", "lvis"], "lvis"),

@@ -161,6 +161,94 @@ def test_mistakes_are_one_line(
 
 
 @pytest.fixture
+def dim(tmp_path: Path, model: str) -> str:
+    """The folder of a run whose model sees all half as bright."""
+    dimmed = Bright()
+    dimmed.gain = torch.nn.Parameter(torch.tensor(0.5))
+    weights.save(dimmed, tmp_path / "run" / "best.safetensors")
+    return str(tmp_path / "run")
+
+
+def things(out: str) -> list[list[dict[str, object]]]:
+    return [scene["things"] for scene in json.loads(out)]
+
+
+def test_several_models_are_asked_as_one(
+    model: str, dim: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores 0.8 and 0.4; a file and the folder of a run."""
+    for options, score in [
+        ([], 0.6),
+        (["--weights", "3", "1"], 0.7),
+        (["--fuse", "nms"], 0.8),
+        (["--flips", "horizontal", "vertical", "--turns"], 0.6),
+    ]:
+        assert main(["predict", model, dim, str(photos), "--json", *options]) == 0
+        ((thing,), nothing) = things(capsys.readouterr().out)
+        assert thing["score"] == pytest.approx(score)
+        assert thing["box"] == pytest.approx([2, 3, 12, 9])
+        assert nothing == []
+
+
+def test_one_model_looks_at_views_too(
+    model: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", model, str(photos), "--json"]) == 0
+    plain = things(capsys.readouterr().out)
+    assert main(["predict", model, str(photos), "--json", "--flips", "vertical"]) == 0
+    ((seen,), _) = things(capsys.readouterr().out)
+    assert seen == {name: pytest.approx(value) for name, value in plain[0][0].items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["MODEL", "DIM"], "give photos, videos, folders or globs"),
+        (["MODEL", "PHOTOS", "DIM"], "run is a model: name all models first"),
+        (["MODEL", "PHOTOS", "b.onnx"], "b.onnx is a model: name all models first"),
+        (["MODEL", "b.safetensors", "PHOTOS"], "b.safetensors: no such file"),
+        (["MODEL", "MIXED", "PHOTOS"], "is the folder of a run and holds photos: name "),
+        (["MODEL", "fasterrcnn_resnet50_fpn", "PHOTOS"], "here is a file or folder of that name"),
+        (["MODEL", "DIM", "PHOTOS", "--weights", "1"], "1 weights for 2 models"),
+        (["MODEL", "PHOTOS", "--scales", "0"], "a scale is a factor above 0, not 0"),
+        (["MODEL", "PHOTOS", "--scales", "2"], "no other scale is possible"),
+        (["MODEL", "PHOTOS", "--fuse", "mean"], "mean"),
+        (["MODEL", "PHOTOS", "--flips", "sideways"], "sideways"),
+        (["PHOTOS", "PHOTOS"], "is a folder, but not one of a run"),
+    ],
+)
+def test_what_is_a_model_and_what_a_photo(
+    model: str,
+    dim: str,
+    photos: Path,
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    Path("fasterrcnn_resnet50_fpn").touch()
+    mixed = Path("mixed")
+    mixed.mkdir()
+    (mixed / "best.safetensors").write_bytes(Path(model).read_bytes())
+    save_picture(mixed / "a.png", picture())
+    places = {"MODEL": model, "DIM": dim, "PHOTOS": str(photos), "MIXED": "mixed"}
+    assert main(["predict", *(places.get(a, a) for a in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert told in error
+
+
+def test_the_photos_of_a_run_s_folder_can_be_named(
+    model: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a glob, which no model is; and the first argument is always the model."""
+    (photos / "best.safetensors").write_bytes(Path(model).read_bytes())
+    assert main(["predict", str(photos), str(photos / "*.png"), "--json"]) == 0
+    assert [len(found) for found in things(capsys.readouterr().out)] == [1, 0]
+
+
+@pytest.fixture
 def clip(photos: Path) -> Path:
     """Seven red frames, 12 a second."""
     frames = [picture((0, 0, 64, 48, 0, 250), size=(48, 64))] * 7

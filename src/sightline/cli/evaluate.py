@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sightline.cli.computing import AS_USUAL, Computing
+from sightline.cli.looking import PLAINLY, Looking, is_model
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ _COLUMNS = 6  # numbers in one table: COCO's six of precision and six of recall 
 
 def evaluate(
     model: str,
-    data: Path,
     /,
-    *,
+    *data: str,
     split: str | None = None,
     val: float = 0.2,
     val_seed: int = 0,
@@ -37,16 +37,19 @@ def evaluate(
     coco_json: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     workers: int = 0,
+    looking: Looking = PLAINLY,
     computing: Computing = AS_USUAL,
 ) -> None:
-    """Measure a model on labelled photos.
+    """Measure a model on labelled photos, or several (MODEL MODEL ... DATA) that are asked as one.
 
     Parameters
     ----------
     model
-        The file or public name of a checkpoint, or a file written by sightline export.
+        The file or public name of a checkpoint, the folder of a run, or a file written by sightline
+        export.
     data
-        A folder of labelled photos (formats: docs/data.md), or one annotation file.
+        Further models with the same classes, if any (docs/ensembles.md); then a folder of labelled
+        photos (formats: docs/data.md), or one annotation file.
     split
         Which of its splits: val, train, test ...; left out, val, or all of a file that is named.
     val
@@ -86,13 +89,14 @@ def evaluate(
         check("coco", None)
     for path in filter(None, (out, report, coco_json, choose_scores)):
         check_target(path)
-    split = split or named_split(data)
-    dataset = open_split(data, split, val, val_seed)
-    opened = computing.open(model)
+    models, labelled = [model, *data[:-1]], _labelled(data)
+    split = split or named_split(labelled)
+    dataset = open_split(labelled, split, val, val_seed)
+    opened = looking.open(models, computing)
     kind = kind or kind_of(opened)
     check(kind, ious)
     if not json:
-        print(f"{data}, {split}: {len(dataset)} pictures")
+        print(f"{labelled}, {split}: {len(dataset)} pictures")
     options: dict[str, Any] = {"batch": computing.batch, "workers": workers}
     options["progress"] = sys.stderr.isatty()
     if kind == "semantic":
@@ -111,11 +115,20 @@ def evaluate(
     for path, values in files.items():
         _write(path, values, json, indent=None if path == coco_json else 2)
     if report is not None:
-        _write_report(report, answered, dataset, {"model": model, "data": f"{data}, {split}"})
+        _write_report(
+            report, answered, dataset, {"model": ", ".join(models), "data": f"{labelled}, {split}"}
+        )
         if not json:
             print(f"written: {report}")
     if choose_scores is not None and not chosen:
         raise SightlineError("no thing was found rightly: there are no scores to choose")
+
+
+def _labelled(data: tuple[str, ...]) -> Path:
+    """The last argument, unless that is the file or name of a model."""
+    if not data or (not Path(data[-1]).is_dir() and is_model(data[-1])):
+        raise SightlineError("give a folder of labelled photos or an annotation file, as the last")
+    return Path(data[-1])
 
 
 def _refuse_of_things(*options: object) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from cyclopts import Parameter
 
 from sightline.cli.computing import AS_USUAL, Computing
+from sightline.cli.looking import PLAINLY, Looking, models_and_rest
 from sightline.errors import SightlineError, refuse
 
 if TYPE_CHECKING:
@@ -37,19 +38,24 @@ def predict(
     out: Path | None = None,
     coco_json: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    looking: Looking = PLAINLY,
     computing: Computing = AS_USUAL,
 ) -> None:
     """Find things in photos and videos; draw them, or write them as JSON.
 
-    What cannot be read is told in one line and the others go on; the exit code is then 2.
+    Several models (MODEL MODEL ... PHOTO ...) are asked as one: all arguments are models up to the
+    first that is none. What cannot be read is told in one line and the others go on; the exit code
+    is then 2.
 
     Parameters
     ----------
     model
-        The file or public name of a checkpoint, or a file written by sightline export.
+        The file or public name of a checkpoint, the folder of a run, or a file written by sightline
+        export.
     sources
-        Photos, videos (mp4, mov, mkv, avi, webm, m4v; they need pip install 'sightline[video]'),
-        folders of both, or globs in quotes ("photos/**/*.jpg").
+        Further models with the same classes, if any (docs/ensembles.md); then photos, videos (mp4,
+        mov, mkv, avi, webm, m4v; they need pip install 'sightline[video]'), folders of both, or
+        globs in quotes ("photos/**/*.jpg").
     score
         Keep things scored higher, 0..1; left out, as the model is set.
     per_class_score
@@ -68,20 +74,21 @@ def predict(
     json
         Print one JSON document on stdout, and nothing else.
     """
-    if not sources:
+    models, looked_at = models_and_rest(model, sources)
+    if not looked_at:
         raise SightlineError("give photos, videos, folders or globs to look at")
     from sightline.data.sources import find_sources
     from sightline.evaluate import kind_of
     from sightline.files import check_target
     from sightline.predict import predict_stream
 
-    files = [Path(str(source)) for source in find_sources(sources)]
+    files = [Path(str(source)) for source in find_sources(looked_at)]
     _check_videos(files)
     if out is not None:
         _check_apart(out, files)
     if coco_json is not None:
         check_target(coco_json)
-    loaded = computing.open(model)
+    loaded = looking.open(models, computing)
     classes = loaded.card.classes
     if coco_json is not None and kind_of(loaded) == "semantic":
         raise SightlineError("COCO's results hold no label maps: leave out coco-json")

@@ -27,7 +27,7 @@ from sightline.data.parcel import Parcel
 from sightline.data.transforms import Augment
 from sightline.errors import SightlineError
 from sightline.ops.masks import rasterise
-from sightline.preprocess import Preprocess
+from sightline.preprocess import Preparing, Preprocess
 from sightline.shapes import Float, Int, UInt8
 from sightline.types import Images, Placement, Scene
 
@@ -157,7 +157,7 @@ def train_loader(
 
 def eval_loader(
     dataset: Dataset,
-    preprocess: Preprocess,
+    preprocess: Preparing,
     *,
     batch: int,
     workers: int = 0,
@@ -259,7 +259,7 @@ class _Samples:
     """A batch from its turns. Lives in the workers."""
 
     dataset: Dataset
-    preprocess: Preprocess
+    preprocess: Preparing
     needs: frozenset[str]
     augment: Augment | None
     seed: int
@@ -268,7 +268,7 @@ class _Samples:
         indices = [turn % len(self.dataset) for turn in turns]
         pairs = [self._sample(*both) for both in zip(turns, indices, strict=True)]
         images, placements = self.preprocess([picture for picture, _ in pairs])
-        canvas = images.pixels.shape[-2], images.pixels.shape[-1]
+        canvas = self.preprocess.canvas([placement.size for placement in placements])
         placed = zip(placements, pairs, strict=True)
         targets = [placement.scene(scene, canvas) for placement, (_, scene) in placed]
         return Batch(images, targets, placements, indices)

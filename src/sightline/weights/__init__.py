@@ -13,8 +13,10 @@ from sightline.weights.releases import RELEASES
 from sightline.weights.torchvision import published_url, read_torchvision
 from sightline.weights.transfer import Transfer, transfer_weights
 
-__all__ = ["NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]
+__all__ = ["BEST", "FINAL", "NAMES", "Transfer", "Weights", "load", "read", "save", "transfer"]
 
+# What a run leaves in its folder: the weights of the best validation, and those at the end.
+BEST, FINAL = "best.safetensors", "model.safetensors"
 # Public checkpoints, downloaded at the first use.
 NAMES = tuple(RELEASES)
 
@@ -23,7 +25,8 @@ def load(path_or_name: str | Path) -> nn.Module:
     """The model of a checkpoint, with its card and preprocessing, in eval mode.
 
     Args:
-        path_or_name: a file written by ``save`` or by torchvision, or one of ``NAMES``.
+        path_or_name: a file written by ``save`` or by torchvision, the folder of a run (its best
+            weights), or one of ``NAMES``.
 
     Raises:
         SightlineError: no such file or name, or the file is not a checkpoint that can be used.
@@ -47,6 +50,7 @@ def read(path_or_name: str | Path) -> Weights:
     if name in RELEASES:
         return read_torchvision(fetch(published_url(name), name), name)
     try:
+        path = of_run(path) or path
         start = _first_bytes(path)
     except OSError as error:
         raise SightlineError(f"cannot read {name}: {error.strerror}") from error
@@ -66,3 +70,9 @@ def _first_bytes(path: Path) -> bytes:
         raise SightlineError(f"{path}: no such file, nor the name of public weights; {hint}")
     with path.open("rb") as file:
         return file.read(2)
+
+
+def of_run(folder: Path) -> Path | None:
+    """The weights of a run's best validation, or those at its end where nothing was validated;
+    nothing in another folder."""
+    return next((folder / name for name in (BEST, FINAL) if (folder / name).is_file()), None)
