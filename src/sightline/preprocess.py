@@ -19,6 +19,12 @@ from sightline.types import Images, Placement
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# What the ResNets of MSRA see: bytes, blue first, less their mean (Caffe's, and Detectron2's).
+MSRA_PIXELS: dict[str, Any] = {
+    "mean": (103.53 / 255, 116.28 / 255, 123.675 / 255),
+    "std": (1 / 255, 1 / 255, 1 / 255),
+    "channels": "bgr",
+}
 LARGEST = 1 << 16  # pixels on a side
 
 

@@ -24,6 +24,7 @@ KINDS = {
     "tv_mobilenet_v3_large": [32, 32],
     "tv_mobilenet_v3_large_ssd": [16, 32],
     "tv_mobilenet_v3_large_ssd_reduced": [16, 32],
+    "msra_resnet50": [4, 8, 16, 32],
 }
 
 
@@ -184,3 +185,19 @@ def test_vgg_cut_in_two_is_the_whole():
 def test_transformers_are_not_cut(name):
     with pytest.raises(SightlineError, match="cannot be cut"):
         split(name)
+
+
+def test_the_authors_resnet_strides_first():
+    """Its 3x3 convolutions see every pixel that the 1x1 before them left; the maps are of the same
+    size, and without strides the two forms are one."""
+    ours, timms = create_backbone("msra_resnet50"), create_backbone("resnet50")
+    timms.load_state_dict(ours.state_dict())
+    blocks = [ours.body.layer2[0], ours.body.layer3[0], ours.body.layer4[0]]
+    assert [(block.conv1.stride, block.conv2.stride) for block in blocks] == [((2, 2), (1, 1))] * 3
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        mine, other = ours.eval()(pixels), timms.eval()(pixels)
+    torch.testing.assert_close(mine[0], other[0])  # stage 1 has no stride
+    assert all(not torch.allclose(a, b) for a, b in zip(mine[1:], other[1:], strict=True))
+    with pytest.raises(SightlineError, match="has no weights of ImageNet here: take resnet50"):
+        create_backbone("msra_resnet50", pretrained=True)

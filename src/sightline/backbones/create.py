@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.backbones.backbone import Backbone
 from sightline.backbones.mobilenet import tv_mobilenet_v3_large, tv_mobilenet_v3_large_ssd
+from sightline.backbones.msra import MSRA, stride_first
 from sightline.errors import SightlineError
 from sightline.layers.norm import freeze_batchnorm
 
@@ -47,7 +48,7 @@ def create_backbone(
 
     Args:
         name: a model of timm (``timm.list_models()``), with or without a tag of pretrained weights
-            (``resnet50.a1_in1k``), or one of ``OWN``.
+            (``resnet50.a1_in1k``), or one of ``OWN`` or ``MSRA``.
         pretrained: start from weights trained on ImageNet, downloaded at the first use.
         output_stride: 8 or 16 dilates the last stages instead of striding (where the network can).
         levels: which of the network's own maps, counted from 0. None: all of stride ``finest`` and
@@ -63,6 +64,9 @@ def create_backbone(
         _require(output_stride == 32, f"{name} cannot be dilated: leave output_stride at 32")
         with one_line_errors(name):
             backbone = builder(pretrained, levels)
+    elif name in MSRA:
+        _require(not pretrained, f"{name} has no weights of ImageNet here: take {MSRA[name]}")
+        backbone = stride_first(_from_timm(MSRA[name], False, output_stride, levels))
     else:
         backbone = _from_timm(name, pretrained, output_stride, levels, finest)
     set_norm(backbone, frozen_norm, norm_eps)
@@ -98,7 +102,9 @@ def timm_model(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, [*timm.list_models(), *OWN], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            architecture, [*timm.list_models(), *OWN, *MSRA], n=3, cutoff=0.5
+        )
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise SightlineError(f"there is no backbone {name!r}: {hint}")
     with one_line_errors(name):

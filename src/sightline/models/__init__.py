@@ -13,6 +13,7 @@ from torch import nn
 from sightline.errors import SightlineError
 from sightline.models.fast_rcnn import fast_rcnn
 from sightline.models.faster_rcnn import faster_rcnn, faster_rcnn_single
+from sightline.models.faster_rcnn_detectron2 import faster_rcnn_detectron2
 from sightline.models.faster_rcnn_v2 import faster_rcnn_v2
 from sightline.models.fcn import fcn
 from sightline.models.fcos import fcos
@@ -25,6 +26,7 @@ from sightline.types import Classes
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "fast_rcnn": fast_rcnn,
     "faster_rcnn": faster_rcnn,
+    "faster_rcnn_detectron2": faster_rcnn_detectron2,
     "faster_rcnn_single": faster_rcnn_single,
     "faster_rcnn_v2": faster_rcnn_v2,
     "fcn": fcn,

@@ -9,9 +9,7 @@ model of ours. The file itself does not tell its eps: torchvision takes 0 for it
 alone, so a frozen ResNet with COCO's 91 rows is read with 0 and one with other classes with 1e-5.
 """
 
-import pickle
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,16 +20,11 @@ from sightline.errors import SightlineError
 from sightline.models import Card
 from sightline.types import Classes
 from sightline.weights.native import Weights
+from sightline.weights.pickles import tensors_in
 from sightline.weights.releases import RELEASES, Release
 
 _KINDS = "weight", "bias"
 _COCO_ROWS = 91
-
-# What the reading of a damaged pickle raises: its stack, its memory of values, its numbers.
-_DAMAGED = (
-    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, AssertionError, MemoryError, struct.error),
-)
 
 
 def read_torchvision(path: Path, name: str | None = None) -> Weights:
@@ -44,7 +37,11 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     Raises:
         SightlineError: not such a checkpoint, cut short, or with more in it than tensors.
     """
-    state = _load(path)
+    return from_torchvision(path, tensors_in(path), name)
+
+
+def from_torchvision(path: Path, state: Mapping[str, Tensor], name: str | None = None) -> Weights:
+    """As ``read_torchvision``, the file's tensors being read."""
     release = RELEASES[name or recognise(path, state)]
     count = _count_classes(path, state, release)
     frozen = not any(key.endswith("num_batches_tracked") for key in state)
@@ -56,16 +53,19 @@ def read_torchvision(path: Path, name: str | None = None) -> Weights:
     if frozen or release.our_eps != 1e-5:
         had = release.trained_eps if frozen and count == _COCO_ROWS else 1e-5
         tensors |= _at_eps(tensors, "backbone.", had, release.our_eps)
-    for key in [key for key in tensors if key.endswith(".running_mean")]:
-        counter = key.replace("running_mean", "num_batches_tracked")
-        tensors.setdefault(counter, torch.tensor(0))
     history = {"source": "torchvision", "weights": release.enum, "file": path.name}
     return Weights(
         source=name or str(path),
         card=Card(release.model, options, classes, (history,)),
         preprocess=release.preprocess,
-        tensors=tensors,
+        tensors=counters(tensors) | tensors,
     )
+
+
+def counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of all BatchNorms, at 0: frozen ones are published without."""
+    means = [key for key in tensors if key.endswith(".running_mean")]
+    return {key.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for key in means}
 
 
 def recognise(path: Path, state: Mapping[str, Tensor]) -> str:
@@ -111,25 +111,6 @@ def published_url(name: str) -> str:
 
     url: str = get_weight(RELEASES[name].enum).url
     return url
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        with path.open("rb") as file:  # of a path whose name tells another format it reads that
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SightlineError(
-            f"{path}: holds more than tensors, or is no PyTorch file; such files are not opened, "
-            "since they can run any program"
-        ) from error
-    except _DAMAGED as error:
-        reason = str(error).split("\n")[0]
-        raise SightlineError(f"{path}: no PyTorch file, or one cut short ({reason})") from error
-    state = content.get("model", content) if isinstance(content, dict) else {}
-    if not isinstance(state, dict):
-        raise SightlineError(f"{path}: its entry 'model' holds no tensors by name")
-    named = {key: value for key, value in state.items() if isinstance(key, str)}
-    return {key: value for key, value in named.items() if isinstance(value, Tensor)}
 
 
 def _classes(release: Release, count: int) -> Classes:

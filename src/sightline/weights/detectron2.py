@@ -1,0 +1,189 @@
+"""Detectron2's published detectors, and those that its users trained.
+
+Source: the model zoo of https://github.com/facebookresearch/detectron2, trained on COCO 2017, code
+under Apache-2.0, the models under CC BY-SA 3.0; a file is a pickle of arrays, or what
+``torch.save`` wrote.
+
+Differences of form. Background is the last class there as here. The nine anchors of RetinaNet's
+cells count sizes first and then ratios, here ratios first. Pictures are blue, green, red in bytes,
+less their mean, and keep so (``Preprocess``).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.models import Card
+from sightline.preprocess import MSRA_PIXELS, Preprocess
+from sightline.types import Classes
+from sightline.weights.native import Weights
+from sightline.weights.torchvision import counters
+
+_HOST = "https://dl.fbaipublicfiles.com/detectron2/"
+
+
+class Published(NamedTuple):
+    """A file of the zoo."""
+
+    file: str  # below its name
+    ap: float  # published, COCO val2017, percent
+
+
+ZOO = {
+    f"COCO-Detection/{name}": Published(file, ap)
+    for name, file, ap in (
+        ("faster_rcnn_R_50_FPN_1x", "137257794/model_final_b275ba.pkl", 37.9),
+        ("faster_rcnn_R_50_FPN_3x", "137849458/model_final_280758.pkl", 40.2),
+        ("faster_rcnn_R_101_FPN_3x", "137851257/model_final_f6e8b1.pkl", 42.0),
+        ("retinanet_R_50_FPN_1x", "190397773/model_final_bfca0b.pkl", 37.4),
+        ("retinanet_R_50_FPN_3x", "190397829/model_final_5bd44e.pkl", 38.7),
+        ("retinanet_R_101_FPN_3x", "190397697/model_final_971ab9.pkl", 40.4),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a model there is here. Names of tensors are those there."""
+
+    model: str
+    scores: str  # the layer that counts classes
+    background: int  # 1 where it has a row for it
+    anchors: int  # of a cell, in that layer
+    first: int  # level of the pyramid
+    renames: tuple[tuple[str, str], ...]
+    by_size: tuple[str, ...] = ()  # layers with sizes x ratios anchors
+
+
+_BODY = "backbone.body"
+_RESNET = (
+    (r"^backbone\.bottom_up\.stem\.conv1\.norm\.", "backbone.body.bn1."),
+    (r"^backbone\.bottom_up\.stem\.conv1\.", "backbone.body.conv1."),
+    *(
+        (
+            rf"^backbone\.bottom_up\.res{stage + 1}\.(\d+)\.{there}",
+            rf"{_BODY}.layer{stage}.\1.{here}",
+        )
+        for stage in (1, 2, 3, 4)
+        for there, here in (
+            (r"conv(\d)\.norm\.", r"bn\2."),
+            (r"conv(\d)\.", r"conv\2."),
+            (r"shortcut\.norm\.", "downsample.1."),
+            (r"shortcut\.", "downsample.0."),
+        )
+    ),
+)
+
+FAMILIES = {
+    "roi_heads.box_predictor.cls_score": Family(
+        model="faster_rcnn_detectron2",
+        scores="roi_heads.box_predictor.cls_score",
+        background=1,
+        anchors=1,
+        first=2,
+        renames=(
+            (r"^proposal_generator\.rpn_head\.conv\.", "rpn.convs.0."),
+            (r"^proposal_generator\.rpn_head\.objectness_logits\.", "rpn.objectness."),
+            (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "rpn.box_shift."),
+            (r"^roi_heads\.box_head\.fc1\.", "box_head.body.fc6."),
+            (r"^roi_heads\.box_head\.fc2\.", "box_head.body.fc7."),
+            (r"^roi_heads\.box_predictor\.cls_score\.", "box_head.class_score."),
+            (r"^roi_heads\.box_predictor\.bbox_pred\.", "box_head.box_shift."),
+        ),
+    ),
+    "head.cls_score": Family(
+        model="retinanet",
+        scores="head.cls_score",
+        background=0,
+        anchors=9,
+        first=3,
+        renames=(
+            *((rf"^head\.cls_subnet\.{2 * i}\.", f"class_head.convs.{i}.0.") for i in range(4)),
+            *((rf"^head\.bbox_subnet\.{2 * i}\.", f"box_head.convs.{i}.0.") for i in range(4)),
+            (r"^head\.cls_score\.", "class_head.last."),
+            (r"^head\.bbox_pred\.", "box_head.last."),
+        ),
+        by_size=("head.cls_score", "head.bbox_pred"),
+    ),
+}
+_DROPPED = re.compile(r"^pixel_(mean|std)$|(^|\.)anchor_generator\.|\.num_batches_tracked$")
+
+
+def zoo_url(name: str) -> str:
+    return f"{_HOST}{name}/{ZOO[name].file}"
+
+
+def is_detectron2(state: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith("backbone.bottom_up.") for key in state)
+
+
+def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = None) -> Weights:
+    """What a model of ours is to be filled with.
+
+    Raises:
+        SightlineError: none of the models known here.
+    """
+    family = _family(path, state)
+    rows = len(state[f"{family.scores}.bias"])
+    count, rest = divmod(rows, family.anchors)
+    if rest or count - family.background < 1:
+        raise SightlineError(f"{path}: {family.scores}.bias has {rows} rows: damaged?")
+    kept = {key: value for key, value in state.items() if not _DROPPED.search(key)}
+    tensors = {_rename(key, family): _ours(key, value, family) for key, value in kept.items()}
+    depth = 101 if any(key.startswith("backbone.body.layer3.6.") for key in tensors) else 50
+    options: dict[str, Any] = {"backbone": f"msra_resnet{depth}", "freeze_norm": True}
+    history = {"source": "detectron2", "file": path.name} | ({"weights": name} if name else {})
+    return Weights(
+        source=name or str(path),
+        card=Card(family.model, options, _classes(count - family.background), (history,)),
+        preprocess=Preprocess(short=800, long=1333, **MSRA_PIXELS),
+        tensors=counters(tensors) | tensors,
+    )
+
+
+def _family(path: Path, state: Mapping[str, Tensor]) -> Family:
+    for layer, family in FAMILIES.items():
+        if f"{layer}.bias" in state and "head.ctrness.bias" not in state:
+            return family
+    some = ", ".join(list(state)[:2])
+    raise SightlineError(
+        f"{path}: of Detectron2's models those with a pyramid are read, Faster R-CNN and "
+        f"RetinaNet; it holds {some}, ..."
+    )
+
+
+def _classes(count: int) -> Classes:
+    """COCO's where there are as many; Detectron2 counts them without gaps, in the same order."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    listed: list[str] = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    ids = [i for i, name in enumerate(listed) if i and name != "N/A"]
+    if count == len(ids):
+        return Classes(tuple(listed[i] for i in ids), tuple(ids))
+    return Classes(tuple(f"class {number}" for number in range(1, count + 1)))
+
+
+def _rename(key: str, family: Family) -> str:
+    levels = [
+        (rf"^backbone\.fpn_{part}{family.first + i}\.", f"fpn.{part}.{i}.0.")
+        for part in ("lateral", "output")
+        for i in range(4)
+    ]
+    top = (r"^backbone\.top_block\.", "fpn.")
+    for pattern, replacement in (*_RESNET, *levels, top, *family.renames):
+        renamed, found = re.subn(pattern, replacement, key)
+        if found:
+            return renamed
+    return key
+
+
+def _ours(key: str, value: Tensor, family: Family) -> Tensor:
+    """Anchors ratio by ratio."""
+    if key.rpartition(".")[0] not in family.by_size:
+        return value
+    return value.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
