@@ -36,7 +36,7 @@ from sightline.data.images import image_size
 from sightline.data.packed import Dataset, MakePacker, Packed, Packer
 from sightline.data.pictures import free_name, own_name, write_picture
 from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
-from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
+from sightline.data.segmentation import box_around, read_box, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.files import replacing
 from sightline.ops import masks
@@ -300,10 +300,7 @@ def _box(
 ) -> tuple[float, float, float, float]:
     """The annotated box as xyxy, or the mask's where there is none."""
     if annotation.get("bbox"):
-        values = numbers(annotation["bbox"], where, "bbox")
-        if len(values) != 4:
-            raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
-        x, y, width, height = values
+        x, y, width, height = read_box(annotation["bbox"], where)
         return x, y, x + width, y + height
     around = box_around(polygons, counts, size)
     if around is None:

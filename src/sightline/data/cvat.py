@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sightline.data.find import Pictures, head, of_kind, picture_folders, split_of, subfolders
 from sightline.data.images import image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
-from sightline.data.parts import Part, block, ellipse, join, polygon, turned
+from sightline.data.parts import Part, block, ellipse, grouped, join, polygon, turned
 from sightline.data.records import IGNORED, RecordError, load_xml, numbers, size_of, whole_numbers
 from sightline.errors import SightlineError
 from sightline.types import Classes
@@ -168,14 +168,14 @@ def _picture(
 
 
 def _groups(image: Element) -> list[list[tuple[int, Element]]]:
-    """The numbered shapes that belong together, in the order of the first of each."""
-    groups: dict[tuple[str | None, str], list[tuple[int, Element]]] = {}
-    for number, shape in enumerate(image, start=1):
-        if shape.tag in _THINGS:
-            group = shape.get("group_id", "0")
-            of = f"alone {number}" if group == "0" else f"group {group}"
-            groups.setdefault((shape.get("label"), of), []).append((number, shape))
-    return list(groups.values())
+    """The numbered shapes of each thing."""
+
+    def of(shape: Element) -> tuple[str, str | None]:
+        group = shape.get("group_id", "0")
+        return shape.get("label", ""), None if group == "0" else group
+
+    numbered = enumerate(image, start=1)
+    return grouped(((number, shape) for number, shape in numbered if shape.tag in _THINGS), of)
 
 
 def _thing(

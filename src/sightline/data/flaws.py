@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.data.packed import REACHES_OUTSIDE
+
 Severity = Literal["unusable", "error", "warning", "note"]
 Box = tuple[float, float, float, float]
 Finding = tuple[str, str]  # the kind, and what is wrong
 
-_REACHES_OUTSIDE = 0.1  # pixels: annotation tools round
 _LOOSE = 3.0, 0.1  # pixels, and share of the box's longer side, that a mask or point may stand out
 _BLOCK = 512  # segments of a polygon compared at a time with all others
 
@@ -94,7 +95,7 @@ def check_box(box: Sequence[float], size: tuple[int, int]) -> Iterator[Finding]:
         yield "empty-box", f"{told} has no area"
     elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         yield "outside-box", f"{told} is outside its picture of {width}x{height}"
-    elif (beyond := _beyond(box, (0, 0, width, height))) > _REACHES_OUTSIDE:
+    elif (beyond := _beyond(box, (0, 0, width, height))) > REACHES_OUTSIDE:
         yield "reaching-box", f"{told} reaches {beyond:.4g} px outside {width}x{height}"
 
 
@@ -108,7 +109,7 @@ def check_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -
             yield "short-polygon", f"{told} has {len(points)} point{'s' * (len(points) != 1)}"
             continue
         beyond = _beyond((*points.min(0), *points.max(0)), (0, 0, width, height))
-        if beyond > _REACHES_OUTSIDE:
+        if beyond > REACHES_OUTSIDE:
             yield "reaching-mask", f"{told} reaches {beyond:.4g} px outside {width}x{height}"
         if crosses_itself(points):
             yield "crossing-polygon", f"{told} crosses itself"
@@ -171,7 +172,7 @@ def check_keypoints(
                 "impossible-visibility",
                 f"{told} is at 0, 0 with visibility {visibility:g}",
             )
-        elif visibility and _beyond((x, y, x, y), (0, 0, width, height)) > _REACHES_OUTSIDE:
+        elif visibility and _beyond((x, y, x, y), (0, 0, width, height)) > REACHES_OUTSIDE:
             yield place, "outside-keypoint", f"{told} is at {at} in a picture of {width}x{height}"
 
 

@@ -169,7 +169,8 @@ def _things(packer: Packer, file: Path, numbers: Numbers, size: tuple[int, int])
             lengths = runs.of_block(block, (rows.start, columns.start), size)
             box = (columns.start, rows.start, columns.stop, rows.stop)
             with packer.record(f"thing {value}", file):
-                packer.thing(box, 0, counts=runs.compress(lengths))
+                area = float(block.sum())  # at hand: a third of the reading is saved
+                packer.thing(box, 0, area=area, counts=runs.compress(lengths))
 
 
 def _read_legend(

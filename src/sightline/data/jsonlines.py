@@ -27,8 +27,8 @@ from sightline.data.find import (
 )
 from sightline.data.images import image_size
 from sightline.data.packed import MakePacker, Packed, Packer
-from sightline.data.records import RecordError, field, flag, load_json, numbers, size_of
-from sightline.data.segmentation import box_around, read_keypoints, read_segmentation
+from sightline.data.records import RecordError, field, flag, load_json, size_of, told_id
+from sightline.data.segmentation import box_around, read_box, read_keypoints, read_segmentation
 from sightline.errors import SightlineError
 from sightline.types import UNLABELLED, Classes, Segment
 
@@ -190,17 +190,12 @@ def _pack_record(packer: Packer, numbered: Numbered, pictures: Pictures, classes
     where = numbered.where
     picture = _picture(record, file, pictures, where)
     size = size_of(record.get("height"), record.get("width"), where) or image_size(picture)
-    packer.picture(_under(Path(packer.root), picture), size, _image_id(record))
+    packer.picture(_under(Path(packer.root), picture), size, told_id(record, "image_id"))
     for number, thing in enumerate(record.get("annotations", []), start=1):
         with packer.record(f"{name}, annotation {number}", file):
             _thing(packer, thing, classes, size, f"{where}, annotation {number}")
     with packer.record(f"{name}, its maps", file):
         _maps(packer, record, file, classes, where)
-
-
-def _image_id(record: Record) -> int | str | None:
-    number = record.get("image_id")
-    return number if number is None or isinstance(number, int) else str(number)
 
 
 def _picture(record: Record, file: Path, pictures: Pictures, where: str) -> Path:
@@ -238,10 +233,7 @@ def _thing(
 def _box(thing: Record, where: str) -> tuple[float, float, float, float] | None:
     if thing.get("bbox") is None:
         return None
-    values = numbers(thing["bbox"], where, "bbox")
-    if len(values) != 4:
-        raise SightlineError(f"{where} has a bbox of {len(values)} numbers instead of 4")
-    x, y, across, down = values
+    x, y, across, down = read_box(thing["bbox"], where)
     match field(thing, "bbox_mode", int, where):
         case 0:
             return x, y, across, down

@@ -31,7 +31,7 @@ from sightline.data.find import (
 )
 from sightline.data.images import DAMAGED, SUFFIXES, TOO_LARGE, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
-from sightline.data.parts import Part, block, ellipse, join, polygon, rectangle
+from sightline.data.parts import Part, block, ellipse, grouped, join, polygon, rectangle
 from sightline.data.records import IGNORED, LARGEST, field, load_json, numbers, size_of
 from sightline.errors import SightlineError
 from sightline.types import Classes
@@ -128,14 +128,14 @@ def _picture(document: Record, file: Path, pictures: Pictures) -> Path:
 
 
 def _groups(shapes: Sequence[Record]) -> list[list[tuple[int, Record]]]:
-    """The numbered shapes that belong together, in the order of the first of each."""
-    groups: dict[tuple[str, str], list[tuple[int, Record]]] = {}
-    for number, shape in enumerate(shapes, start=1):
-        if shape.get("shape_type") not in _NO_THINGS:
-            group = shape.get("group_id")
-            of = f"alone {number}" if group is None else f"group {group}"
-            groups.setdefault((str(shape.get("label")), of), []).append((number, shape))
-    return list(groups.values())
+    """The numbered shapes of each thing."""
+
+    def of(shape: Record) -> tuple[str, str | None]:
+        group = shape.get("group_id")
+        return str(shape.get("label")), None if group is None else str(group)
+
+    numbered = enumerate(shapes, start=1)
+    return grouped(((n, s) for n, s in numbered if s.get("shape_type") not in _NO_THINGS), of)
 
 
 def _thing(

@@ -21,7 +21,7 @@ from sightline.data.find import Pictures, by_name, head, of_kind, picture_folder
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.parts import Part, block, ellipse, polygon, turned
-from sightline.data.records import field, load_json, numbers, size_of
+from sightline.data.records import field, load_json, numbers, size_of, told_id
 from sightline.errors import SightlineError
 from sightline.types import Classes
 
@@ -156,7 +156,7 @@ def _task(
     first: Record = next(iter(regions), {})
     size = size_of(first.get("original_height"), first.get("original_width"), where)
     size = size or image_size(picture)
-    packer.picture(picture.relative_to(packer.root), size, _image_id(task))
+    packer.picture(picture.relative_to(packer.root), size, told_id(task, "id"))
     labelled = ((region, label) for region in regions for label in _names(region))
     for region, label in labelled:
         several = f" ({label})" if len(_names(region)) > 1 else ""
@@ -164,11 +164,6 @@ def _task(
         with packer.record(name, file):
             part = _part(region, size, f"{file}: {name}")
             packer.thing(part.box, labels[label], polygons=part.polygons, counts=part.counts)
-
-
-def _image_id(task: Record) -> int | str | None:
-    number = task.get("id")
-    return number if number is None or isinstance(number, int) else str(number)
 
 
 def _file_names(task: Record, where: str) -> Iterator[str]:

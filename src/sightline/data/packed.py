@@ -28,7 +28,7 @@ from sightline.errors import SightlineError
 from sightline.shapes import Bool, Float, Int, UInt8
 from sightline.types import Classes, Instances, Polygons, Rle, Scene, Segment
 
-_REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
+REACHES_OUTSIDE = 0.1  # pixels: annotation tools round, so less is clipped without a word
 _Loaded = TypeVar("_Loaded")
 
 
@@ -317,7 +317,7 @@ class Packer:
             self.dropped += 1
             return
         moved = max(abs(a - b) for a, b in zip(box, (x1, y1, x2, y2), strict=True))
-        self.clipped += moved > _REACHES_OUTSIDE
+        self.clipped += moved > REACHES_OUTSIDE
         self.boxes.extend((x1, y1, x2, y2))
         self.labels.append(label)
         self.ignore.append(ignore)

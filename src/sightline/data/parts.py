@@ -1,8 +1,8 @@
 """Shapes as labelling tools draw them, and several of them as the parts of one thing."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from sightline.data import runs
 from sightline.ops import masks
 from sightline.types import Polygons, Rle
 
+_Shape = TypeVar("_Shape")
 _FLAT = 0.05  # pixels by which the sides of a polygon may miss the arc of an ellipse
 
 
@@ -120,6 +121,19 @@ def block(pixels: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, i
     box = (x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
     x1, y1, x2, y2 = map(float, box)
     return Part((x1, y1, x2, y2), counts=counts)
+
+
+def grouped(
+    shapes: Iterable[tuple[int, _Shape]], of: Callable[[_Shape], tuple[str, str | None]]
+) -> list[list[tuple[int, _Shape]]]:
+    """The numbered shapes that are the parts of one thing, in the order of the first of each: those
+    of one label and one group, as ``of`` tells them; each alone where there is no group."""
+    groups: dict[tuple[str, str | None, int], list[tuple[int, _Shape]]] = {}
+    for number, shape in shapes:
+        label, group = of(shape)
+        alone = number if group is None else 0
+        groups.setdefault((label, group, alone), []).append((number, shape))
+    return list(groups.values())
 
 
 def join(parts: Sequence[Part], size: tuple[int, int]) -> Part:

@@ -94,6 +94,12 @@ def field(record: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
     return value
 
 
+def told_id(record: dict[str, Any], key: str) -> int | str | None:
+    """A number as it is, anything else as a word; None where it is not told."""
+    value = record.get(key)
+    return value if value is None or isinstance(value, int) else str(value)
+
+
 def flag(record: dict[str, Any], key: str, where: str) -> bool:
     """Whether it is set; left out, it is not.
 

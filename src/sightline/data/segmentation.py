@@ -1,4 +1,4 @@
-"""Masks and keypoints as COCO's records have them, and Detectron2's after them."""
+"""Boxes, masks and keypoints as COCO's records have them, and Detectron2's after them."""
 
 from typing import Any
 
@@ -44,6 +44,18 @@ def _counts(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> 
     if min(lengths, default=-1) < 0 or sum(lengths) != size[0] * size[1]:
         raise SightlineError(f"{where} has an RLE that does not fill its size {told}")
     return counts.encode() if isinstance(counts, str) else runs.compress(lengths)
+
+
+def read_box(values: Any, where: str) -> list[float]:
+    """The four numbers of a box, whatever they stand for.
+
+    Raises:
+        SightlineError: they are anything else; the line begins with ``where``.
+    """
+    found = numbers(values, where, "bbox")
+    if len(found) != 4:
+        raise SightlineError(f"{where} has a bbox of {len(found)} numbers instead of 4")
+    return found
 
 
 def box_around(
