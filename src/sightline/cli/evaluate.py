@@ -1,7 +1,9 @@
 """``sightline evaluate``: the numbers of a model on labelled photos."""
 
 import json as json_format
+import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -79,13 +81,11 @@ def evaluate(
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, measure
-    from sightline.files import check_target, replacing
 
     check(kind, ious)
     if report is not None:
         check("coco", None)
-    for path in filter(None, (out, report, coco_json, choose_scores)):
-        check_target(path)
+    _check_outputs([out, report, coco_json, choose_scores])
     split = split or named_split(data)
     dataset = open_split(data, split, val, val_seed)
     if not json:
@@ -105,25 +105,57 @@ def evaluate(
         print(json_format.dumps(evaluation.to_json(), indent=2))
     else:
         _show(evaluation)
-    files: dict[Path, Any] = {}
-    if out is not None:
-        files[out] = evaluation.to_json()
-    if coco_json is not None:
-        files[coco_json] = _results(answered)
-    chosen = _choose(answered) if choose_scores is not None else {}
-    if choose_scores is not None and chosen:
-        files[choose_scores] = chosen
-    for path, values in files.items():
-        with replacing(path) as beside:
-            beside.write_text(json_format.dumps(values, indent=None if path == coco_json else 2))
-        if not json:
+    about = {"model": model, "data": f"{data}, {split}"}
+    writers: dict[Path | None, Callable[[Path], None]] = {
+        out: lambda path: _write_json(path, evaluation.to_json()),
+        coco_json: lambda path: _write_json(path, _results(answered), indent=None),
+        choose_scores: lambda path: _write_json(path, _choose(answered)),
+        report: lambda path: _write_report(path, answered, dataset, about),
+    }
+    _write({path: writer for path, writer in writers.items() if path is not None}, quiet=json)
+
+
+def _check_outputs(outputs: Sequence[Path | None]) -> None:
+    """Before hours of work: each can be written, and none in the place of another.
+
+    Raises:
+        SightlineError: it is not so.
+    """
+    from sightline.files import check_target
+
+    places = set[str]()
+    for path in filter(None, outputs):
+        check_target(path)
+        place = os.path.realpath(path)
+        if place in places:
+            raise SightlineError(f"{path} is named for two outputs: give each a file of its own")
+        places.add(place)
+
+
+def _write(writers: Mapping[Path, Callable[[Path], None]], quiet: bool) -> None:
+    """Each on its own: what cannot be written does not take the others with it.
+
+    Raises:
+        SightlineError: of those that failed.
+    """
+    failures = []
+    for path, write in writers.items():
+        try:
+            write(path)
+        except SightlineError as error:
+            failures.append(str(error))
+            continue
+        if not quiet:
             print(f"written: {path}")
-    if report is not None:
-        _write_report(report, answered, dataset, {"model": model, "data": f"{data}, {split}"})
-        if not json:
-            print(f"written: {report}")
-    if choose_scores is not None and not chosen:
-        raise SightlineError("no thing was found rightly: there are no scores to choose")
+    if failures:
+        raise SightlineError("; ".join(failures))
+
+
+def _write_json(path: Path, values: Any, indent: int | None = 2) -> None:
+    from sightline.files import replacing
+
+    with replacing(path) as beside:
+        beside.write_text(json_format.dumps(values, indent=indent))
 
 
 def _show(evaluation: "Evaluation") -> None:
@@ -145,13 +177,15 @@ def _write_report(
 
 
 def _choose(answered: "Answered") -> dict[str, object]:
-    """Empty where nothing was found rightly."""
+    """Raises:
+    SightlineError: nothing was found rightly.
+    """
     from sightline.metrics.scores import choose_scores
 
     truths, answers, classes, above = answered
     chosen = choose_scores(truths, answers, classes, above=above)
     if not chosen:
-        return {}
+        raise SightlineError("no thing was found rightly: there are no scores to choose")
     return {"iou": 0.5, "classes": {name: choice._asdict() for name, choice in chosen.items()}}
 
 
