@@ -100,7 +100,7 @@ OF_THE_WHOLE = (
 # ... and where two of them differ, of which the other is named, too.
 OF_TWO = (
     *("its annotation says", "segments that are not listed", "values that stand for no class"),
-    *("numbers: 4 are a box", "but there are"),
+    *("numbers: 4 are a box", "but there are", "/etc/passwd"),
 )
 
 
