@@ -95,9 +95,13 @@ OF_THE_WHOLE = (
     *("no known layout", "nothing to train on", "one picture cannot be both", "has no split"),
     *("has no annotations", "has no things in", "has no regions in", "has no labels"),
     *("no class is in both", "has label maps, which", "the list of", "has no label"),
+    *("no label is left", "nothing would be left"),
 )
 # ... and where two of them differ, of which the other is named, too.
-OF_TWO = ("its annotation says", "segments that are not listed", "values that stand for no class")
+OF_TWO = (
+    *("its annotation says", "segments that are not listed", "values that stand for no class"),
+    *("numbers: 4 are a box", "but there are", "/etc/passwd"),
+)
 
 
 def named(told: Told, names: Sequence[str], otherwise: Sequence[str] = ()) -> Told:

@@ -1,5 +1,5 @@
-"""Memory of the loader over ten epochs: ``uv run python -m benchmarks.loader_memory [--images
-100000] [--epochs 10] [--workers 4] [--part 0.2]``.
+"""Memory of the loader over a fifth of each of ten epochs: ``uv run python -m
+benchmarks.loader_memory [--images 100000] [--epochs 10] [--workers 4] [--part 0.2]``.
 
 The annotations of 100,000 pictures are made, seven things with polygons each; all pictures are one
 tiny file, so that the annotations are nearly all that is held. An epoch is the given part of its

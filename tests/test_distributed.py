@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -203,3 +204,48 @@ def test_a_killed_process_ends_the_other_with_one_line(
             loop.train(tiny.recipe(tmp_path))
 
     in_two(work, free_port, second=-signal.SIGKILL)
+
+
+KILLED = """
+import os, signal, sys, time
+from importlib import import_module
+from pathlib import Path
+from sightline.errors import as_command
+from tests import tiny
+
+folder, loop = Path(sys.argv[1]), import_module("sightline.train")
+
+def killed(*values):
+    (folder / "killed").write_text(str(time.time()))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def work():
+    loop.train(tiny.recipe(folder))
+    return 0
+
+if os.environ["RANK"] == "1":
+    loop.clip = killed
+code = as_command(work)
+print("exit code", code, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@forks
+@pytest.mark.slow
+def test_under_torchrun_a_killed_process_ends_the_other_within_a_minute(tmp_path: Path) -> None:
+    """Torchrun asks the other to stop by SIGTERM, while it waits for the one that is no more."""
+    (tmp_path / "run.py").write_text(KILLED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(tmp_path / "run.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert time.time() - float((tmp_path / "killed").read_text()) < 60
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if "error: " in line and "rank" not in line]
+    assert [line for line in told if "another process of this run has ended" in line] == told
+    assert len(told) == 1
+    assert "exit code 2" in done.stderr

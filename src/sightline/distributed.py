@@ -1,7 +1,9 @@
 """The one file that knows ``torch.distributed``: every function here also serves a single process.
 
 Start a run with ``torchrun --nproc-per-node N`` and each process takes its share of every batch:
-gloo carries the numbers between CPUs, nccl between GPUs.
+gloo carries the numbers between CPUs, nccl between GPUs. Where a process is killed, gloo tells the
+others at once, and each ends with one line; in nccl they may wait for it, until torchrun, which
+asks them to stop, kills them after half a minute.
 """
 
 import os

@@ -58,6 +58,11 @@ def test_as_many_examples_as_asked_for(
         assert told.count("and 1 more") == more
 
 
+def test_fewer_examples_than_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", str(tmp_path), "--examples", "-1"]) == 2
+    assert capsys.readouterr().err == "error: examples must be at least 0, not -1\n"
+
+
 def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", str(with_boxes(tmp_path, CAT, EMPTY)), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)

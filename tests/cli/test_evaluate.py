@@ -141,6 +141,17 @@ def test_a_page(
     assert "The class that loses most is <b>red</b>: it would go from 50.0 to 100.0" in text
 
 
+def test_what_cannot_be_written_does_not_take_the_others_with_it(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, page = ("--choose-scores", str(tmp_path / "a.json")), tmp_path / "page.html"
+    assert main(["evaluate", *given, "--score", "1", *names, "--report", str(page)]) == 2
+    told = capsys.readouterr()
+    assert told.err == "error: no thing was found rightly: there are no scores to choose\n"
+    assert f"written: {page}" in told.out
+    assert page.is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -158,6 +169,8 @@ def test_a_page(
         (["MODEL", "DATA", "--kind", "coco-masks"], "no masks to compare"),
         (["MODEL", "DATA", "--out", "DATA"], "is a folder: name a file to write"),
         (["MODEL", "DATA", "--report", "DATA"], "is a folder: name a file to write"),
+        (["MODEL", "DATA", "--out", "x", "--report", "a/../x"], "is named for two outputs"),
+        (["MODEL", "DATA", "--out", "x", "--choose-scores", "x"], "is named for two outputs"),
     ],
 )
 def test_mistakes_are_one_line(

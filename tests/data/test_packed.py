@@ -198,3 +198,18 @@ def test_a_fingerprint_tells_one_label_from_another() -> None:
     assert fingerprint(made(0)) == fingerprint(made(0, "elsewhere"))
     assert fingerprint(made(0)) != fingerprint(made(1))
     assert fingerprint(made(0)) != fingerprint(made(0).take([0, 0]))
+
+
+def test_a_fingerprint_tells_other_files_and_flags(tmp_path: Path) -> None:
+    def made(hard: bool) -> str:
+        packer = Packer("test", tmp_path)
+        packer.picture("a.png", (10, 10))
+        packer.label_map("map.png", {0: 0})
+        packer.thing((1, 1, 5, 5), 0, difficult=hard)
+        return fingerprint(packer.finish(Classes(("cat",), stuff=("c\ud800t",))))
+
+    found = {made(False), made(True)}
+    for name in ("a.png", "map.png"):
+        (tmp_path / name).write_bytes(b"as long as this")
+        found.add(made(False))
+    assert len(found) == 4

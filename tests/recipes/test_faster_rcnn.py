@@ -133,6 +133,11 @@ def test_class_weights_that_cannot_be_read(text: str) -> None:
         faster_rcnn(Path("d"), class_weights=text)
 
 
+def test_a_class_has_one_weight() -> None:
+    with pytest.raises(SightlineError, match="name a class twice"):
+        faster_rcnn(Path("d"), class_weights="cat=3, cat=4")
+
+
 def test_it_is_saved_as_json() -> None:
     recipe = faster_rcnn(Path("d"), size=(240, 320), scale=(0.5, 2.0))
     assert Recipe.from_json(recipe.to_json()).to_json() == recipe.to_json()

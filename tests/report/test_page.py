@@ -85,6 +85,16 @@ def test_errors_that_no_user_sees(tmp_path: Path) -> None:
     assert "1 of 2 found. 1 × cat missed." in found.text
 
 
+def test_what_was_meant_and_not_found_is_not_drawn_as_right(tmp_path: Path) -> None:
+    """In the pictures: A is found, B meant by an answer in the wrong place, FAR missed."""
+    near = (50, 50, 54, 60, 0)
+    page(tmp_path, [scene(A, B, FAR)], [scene(A, near, scores=[0.9, 0.95])])
+    text = (tmp_path / "page.html").read_text()
+    worst = text[text.index("The worst pictures") :]
+    truths = worst[worst.index(">truth<") : worst.index(">answer<")]
+    assert re.findall(r'class="box (\w+)"', truths) == ["right", "meant", "missed"]
+
+
 def test_the_dearest_class_is_named(tmp_path: Path) -> None:
     """Dogs lose all, cats nothing."""
     found = page(tmp_path, [scene(A, (*B[:4], 1))], [scene(A, scores=[0.9])])

@@ -46,6 +46,8 @@ def doctor(
     """
     from sightline.data.doctor import doctor as examine
 
+    if examples < 0:
+        raise SightlineError(f"examples must be at least 0, not {examples}")
     found = examine(data, fix)
     if json:
         print(json_format.dumps(found.to_json(), indent=1))

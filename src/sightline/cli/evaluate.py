@@ -1,7 +1,9 @@
 """``sightline evaluate``: the numbers of a model on labelled photos."""
 
 import json as json_format
+import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -83,12 +85,10 @@ def evaluate(
     """
     from sightline.data.folder import named_split, open_split
     from sightline.evaluate import answer, check, kind_of, measure, measure_maps
-    from sightline.files import check_target
 
     if report is not None:
         check("coco", None)
-    for path in filter(None, (out, report, coco_json, choose_scores)):
-        check_target(path)
+    _check_outputs([out, report, coco_json, choose_scores])
     models, labelled = [model, *data[:-1]], _labelled(data)
     split = split or named_split(labelled)
     dataset = open_split(labelled, split, val, val_seed)
@@ -101,27 +101,66 @@ def evaluate(
     options["progress"] = sys.stderr.isatty()
     if kind == "semantic":
         _refuse_of_things(report, coco_json, choose_scores, score, ious, sigmas)
-        _show(measure_maps(opened, dataset, **options), out, json)
+        maps = measure_maps(opened, dataset, **options)
+        _show(maps, json)
+        if out is not None:
+            _write({out: lambda path: _write_json(path, maps.to_json())}, quiet=json)
         return
     numbers = partial(measure, kind=kind, ious=ious, sigmas=sigmas)
     answered = answer(opened, dataset, score=score, trial=numbers, **options)
-    _show(numbers(answered), out, json)
-    files: dict[Path, Any] = {}
-    if coco_json is not None:
-        files[coco_json] = _results(answered)
-    chosen = _choose(answered) if choose_scores is not None else {}
-    if choose_scores is not None and chosen:
-        files[choose_scores] = chosen
-    for path, values in files.items():
-        _write(path, values, json, indent=None if path == coco_json else 2)
-    if report is not None:
-        _write_report(
-            report, answered, dataset, {"model": ", ".join(models), "data": f"{labelled}, {split}"}
-        )
-        if not json:
-            print(f"written: {report}")
-    if choose_scores is not None and not chosen:
-        raise SightlineError("no thing was found rightly: there are no scores to choose")
+    evaluation = numbers(answered)
+    _show(evaluation, json)
+    about = {"model": ", ".join(models), "data": f"{labelled}, {split}"}
+    writers: dict[Path | None, Callable[[Path], None]] = {
+        out: lambda path: _write_json(path, evaluation.to_json()),
+        coco_json: lambda path: _write_json(path, _results(answered), indent=None),
+        choose_scores: lambda path: _write_json(path, _choose(answered)),
+        report: lambda path: _write_report(path, answered, dataset, about),
+    }
+    _write({path: writer for path, writer in writers.items() if path is not None}, quiet=json)
+
+
+def _check_outputs(outputs: Sequence[Path | None]) -> None:
+    """Before hours of work: each can be written, and none in the place of another.
+
+    Raises:
+        SightlineError: it is not so.
+    """
+    from sightline.files import check_target
+
+    places = set[str]()
+    for path in filter(None, outputs):
+        check_target(path)
+        place = os.path.realpath(path)
+        if place in places:
+            raise SightlineError(f"{path} is named for two outputs: give each a file of its own")
+        places.add(place)
+
+
+def _write(writers: Mapping[Path, Callable[[Path], None]], quiet: bool) -> None:
+    """Each on its own: what cannot be written does not take the others with it.
+
+    Raises:
+        SightlineError: of those that failed.
+    """
+    failures = []
+    for path, write in writers.items():
+        try:
+            write(path)
+        except SightlineError as error:
+            failures.append(str(error))
+            continue
+        if not quiet:
+            print(f"written: {path}")
+    if failures:
+        raise SightlineError("; ".join(failures))
+
+
+def _write_json(path: Path, values: Any, indent: int | None = 2) -> None:
+    from sightline.files import replacing
+
+    with replacing(path) as beside:
+        beside.write_text(json_format.dumps(values, indent=indent))
 
 
 def _labelled(data: tuple[str, ...]) -> Path:
@@ -142,27 +181,16 @@ def _refuse_of_things(*options: object) -> None:
         )
 
 
-def _show(evaluation: "Evaluation", out: Path | None, json: bool) -> None:
-    """On stdout, and in a file if one is named."""
+def _show(evaluation: "Evaluation", json: bool) -> None:
     from sightline.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
-    names = evaluation.columns
     if json:
         print(json_format.dumps(evaluation.to_json(), indent=2))
-    for first in range(0, 0 if json else len(names), _COLUMNS):
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    names = evaluation.columns
+    for first in range(0, len(names), _COLUMNS):
         console.print(evaluation.table(names[first : first + _COLUMNS]))
-    if out is not None:
-        _write(out, evaluation.to_json(), json)
-
-
-def _write(path: Path, values: Any, silent: bool, indent: int | None = 2) -> None:
-    from sightline.files import replacing
-
-    with replacing(path) as beside:
-        beside.write_text(json_format.dumps(values, indent=indent))
-    if not silent:
-        print(f"written: {path}")
 
 
 def _write_report(
@@ -175,13 +203,15 @@ def _write_report(
 
 
 def _choose(answered: "Answered") -> dict[str, object]:
-    """Empty where nothing was found rightly."""
+    """Raises:
+    SightlineError: nothing was found rightly.
+    """
     from sightline.metrics.scores import choose_scores
 
     truths, answers, classes, above = answered
     chosen = choose_scores(truths, answers, classes, above=above)
     if not chosen:
-        return {}
+        raise SightlineError("no thing was found rightly: there are no scores to choose")
     return {"iou": 0.5, "classes": {name: choice._asdict() for name, choice in chosen.items()}}
 
 

@@ -180,18 +180,35 @@ def lean(dataset: Dataset, needs: Collection[str] = ()) -> Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """The same for the same pictures and labels, whatever their folder is called; of a data set
-    that is generated, for as many pictures of the same classes."""
-    found = zlib.crc32(repr((len(dataset), dataset.classes)).encode())
-    parts: list[Any] = [dataset] if isinstance(dataset, Packed) else []
+    """The same for the same labels and files of the same sizes in bytes, whatever their folder is
+    called; of a data set that is generated, for as many pictures of the same classes."""
+    found = zlib.crc32(repr((len(dataset), dataset.classes)).encode(errors="surrogatepass"))
+    parts: list[Any] = []
+    if isinstance(dataset, Packed):
+        parts = [dataset, {"bytes": _file_sizes(dataset)}]
     while parts:
-        for value in vars(parts.pop()).values():
-            parts += [value] if is_dataclass(value) else []
+        part = parts.pop()
+        for value in (part if isinstance(part, dict) else vars(part)).values():
+            parts += [value] if is_dataclass(value) or isinstance(value, dict) else []
             if isinstance(value, Tensor):
                 found = zlib.crc32(
                     value.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), found
                 )
     return f"{found:08x}"
+
+
+def _file_sizes(data: Packed) -> Int[Tensor, " F"]:
+    """Of the pictures and maps; -1 where there is no such file, which is told when it is read."""
+    columns = [data.paths, *(maps.paths for maps in (data.semantic, data.panoptic) if maps)]
+    files = [Path(data.root, column[i]) for column in columns for i in range(len(column))]
+    return torch.tensor([_file_size(file) for file in files])
+
+
+def _file_size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
 def _size_hint(found: tuple[int, ...], annotated: tuple[int, int]) -> str:

@@ -71,7 +71,8 @@ def coco_numbers(
         SightlineError: neither package is installed; or keypoints without sigmas that are not 17.
     """
     check_pairs(truths, answers)
-    truths, answers = _by_image_id(truths, answers)
+    order = _by_image_id(truths)
+    truths, answers = [truths[i] for i in order], [answers[i] for i in order]
     api = find_api(backend)
     settings = Settings(
         kind=KINDS[of],
@@ -97,7 +98,8 @@ def coco_numbers(
 
 
 class Matching(NamedTuple):
-    """N truths and D answers of some pictures, and which answers are right at T thresholds."""
+    """N truths and D answers of some pictures, and which answers are right at T thresholds. Rows
+    are ordered by image id, as in COCO's tools."""
 
     truths: Table
     answers: Table
@@ -129,12 +131,17 @@ def match_boxes(
         SightlineError: neither package is installed.
     """
     check_pairs(truths, answers)
+    order = _by_image_id(truths)
+    truths, answers = [truths[i] for i in order], [answers[i] for i in order]
     api = find_api(backend)
     thresholds = np.asarray(ious, dtype=np.float64)
     settings = Settings(KINDS["boxes"], thresholds, [AREAS[""]], LIMITS["boxes"][-1:], sigmas=None)
     pair = api.pair(_frame(truths, classes), _things(truths, "boxes"), _things(answers, "boxes"))
     matches = match(api, pair, settings)
-    true, given = table(truths), table(answers)
+    true, given = (
+        columns._replace(images=order[columns.images])
+        for columns in (table(truths), table(answers))
+    )
     found = np.full((len(thresholds), len(given.labels)), -1)
     counted = np.zeros(found.shape, dtype=bool)
     found[:, matches.answers], counted[:, matches.answers] = matches.truths, ~matches.ignored
@@ -173,15 +180,12 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(np.mean(known)) if known.size else float("nan")
 
 
-def _by_image_id(
-    truths: Sequence[Scene], answers: Sequence[Scene]
-) -> tuple[Sequence[Scene], Sequence[Scene]]:
-    """In the order of COCO's tools, which decides between equal scores of two pictures."""
+def _by_image_id(truths: Sequence[Scene]) -> NDArray[np.int64]:
+    """The order of COCO's tools, which decides between equal scores of two pictures."""
     ids = [truth.image_id for truth in truths if isinstance(truth.image_id, int)]
     if len(ids) < len(truths):
-        return truths, answers
-    order = np.argsort(ids, kind="stable")
-    return [truths[index] for index in order], [answers[index] for index in order]
+        return np.arange(len(truths))
+    return np.argsort(np.array(ids, dtype=np.int64), kind="stable")
 
 
 def _sigmas(truths: Sequence[Scene], sigmas: Sequence[float] | None) -> NDArray[np.float64]:

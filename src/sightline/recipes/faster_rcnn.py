@@ -163,7 +163,7 @@ def read_weights(text: str) -> dict[str, float] | Literal["balanced"]:
     class that does not weigh 1, ``NAME=3,OTHER=2``.
 
     Raises:
-        SightlineError: neither of the two.
+        SightlineError: neither of the two, or a class named twice.
     """
     from sightline.errors import SightlineError
 
@@ -171,11 +171,14 @@ def read_weights(text: str) -> dict[str, float] | Literal["balanced"]:
         return "balanced"
     named = [part.rpartition("=") for part in text.split(",")]
     try:
-        return {name.strip(): float(weight) for name, _, weight in named}
+        weights = {name.strip(): float(weight) for name, _, weight in named}
     except ValueError as error:
         raise SightlineError(
             f"class weights are balanced or a number for each class such as cat=3,dog=2, not {text}"
         ) from error
+    if len(weights) < len(named):
+        raise SightlineError(f"class weights {text} name a class twice")
+    return weights
 
 
 def weigh(

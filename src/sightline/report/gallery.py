@@ -62,6 +62,7 @@ def pictures(findings: Findings, picture: Picture) -> Markup:
     note = (
         "Answers above the suggested scores. Worst: the sum of the scores of its wrong answers, "
         "and 1 for each thing that is missed, is highest. Thick red: wrong; broken red: missed; "
+        "dotted red: not found, but meant by an answer in the wrong place or of the wrong class; "
         "thin, in the colour of the class: right; point at a box to read more."
     )
     parts = [tag("h2", "The worst pictures, and the best"), tag("p", note, class_="note soft")]

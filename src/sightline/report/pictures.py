@@ -30,7 +30,7 @@ class _Mark(NamedTuple):
 
     box: list[float]
     label: int
-    style: str  # right, wrong, missed or ignored
+    style: str  # right, wrong, missed, meant or ignored
     name: str  # written beside what is not right
     told: str  # shown when pointed at
 
@@ -55,19 +55,25 @@ def cut_out(findings: Findings, kind: Kind, row: int, picture: UInt8[Tensor, "3 
     things = findings.every.things(kind)
     box, label, name = things.boxes[row].tolist(), int(things.labels[row]), KIND_WORDS[kind].name
     own = _Mark(box, label, "missed" if kind == "missed" else "wrong", "", name)
-    truths = [mark for mark in _truths(findings, int(things.images[row])) if mark.box != box]
+    truths = _truths(findings, int(things.images[row]))
+    if kind == "missed":
+        truths = [mark for mark in truths if (mark.box, mark.label) != (box, label)]
     region = _around(box, image.size)
-    marks = [*(mark._replace(style="right") for mark in truths), own]
+    thin = [mark if mark.style == "ignored" else mark._replace(style="right") for mark in truths]
+    marks = [*thin, own]
     return _svg(region, _embedded(image, region, _CUT), marks)
 
 
 def _truths(findings: Findings, picture: int) -> list[_Mark]:
-    things, missed = findings.kept.matching.truths, findings.kept.errors.missed
+    """Meant is what no answer found, though a wrong one was about it."""
+    matching, missed = findings.kept.matching, findings.kept.errors.missed
+    things, found = matching.truths, set(matching.found[0][matching.right()].tolist())
     marks = []
     for row in np.flatnonzero(things.images == picture).tolist():
         label = int(things.labels[row])
         name = findings.classes.names[label]
-        style = "ignored" if things.ignore[row] else "missed" if missed[row] else "right"
+        style = "missed" if missed[row] else "right" if row in found else "meant"
+        style = "ignored" if things.ignore[row] else style
         told = name if style == "right" else f"{name}: {style}"
         marks.append(_Mark(things.boxes[row].tolist(), label, style, name, told))
     return marks
@@ -122,7 +128,7 @@ def _svg(region: Region, picture: Markup, marks: list[_Mark]) -> Markup:
     """Right ones first, so that none hides what is wrong."""
     left, top, right, bottom = region
     ordered = sorted(marks, key=lambda mark: mark.style != "right")
-    wrong = [mark for mark in ordered if mark.style in ("wrong", "missed")]
+    wrong = [mark for mark in ordered if mark.style in ("wrong", "missed", "meant")]
     view = " ".join(map(_short, (left, top, right - left, bottom - top)))
     return tag(
         "svg", picture, *map(_box, ordered), *_names(wrong, region), viewBox=view, role="img",

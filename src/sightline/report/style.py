@@ -86,6 +86,7 @@ figure { margin: 0; }
 .box { fill: transparent; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .box.wrong, .box.missed { stroke: #ff2d2d; stroke-width: 3.5; }
 .box.missed { stroke-dasharray: 8 5; }
+.box.meant { stroke: #ff2d2d; stroke-width: 2; stroke-dasharray: 2 4; }
 .box.ignored { stroke: #ddd; stroke-dasharray: 2 4; }
 .photo text { fill: #fff; stroke: #b00010; stroke-width: 0.28em; paint-order: stroke;
   stroke-linejoin: round; font-weight: 600; }
