@@ -1,6 +1,6 @@
 """Ours beside torchvision's own, trained from scratch on the same folder by the same loop.
 
-    python -m benchmarks.detectors DATA faster_rcnn retinanet --passes 6 --seeds 0 1 2
+    python -m benchmarks.detectors DATA faster_rcnn retinanet fcos --passes 6 --seeds 0 1 2
     python -m benchmarks.detectors DATA faster_rcnn --passes 18 --by ours
 
 Both: a ResNet-18 with a pyramid of 256 channels, torchvision's anchors, 240 x 320 pixels, batch 8,
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -75,10 +75,10 @@ def their_faster_rcnn(classes: int) -> nn.Module:
     return FasterRCNN(their_backbone(), classes, box_batch_size_per_image=SAMPLES, **SAME)
 
 
-def their_retinanet(classes: int) -> nn.Module:
+def their_one_stage(model: type[nn.Module], classes: int) -> nn.Module:
     more = LastLevelP6P7(256, 256)
     backbone = their_backbone(returned_layers=[2, 3, 4], extra_blocks=more)
-    return RetinaNet(backbone, classes, **SAME)
+    return model(backbone, classes, **SAME)
 
 
 FAMILIES = {
@@ -88,7 +88,17 @@ FAMILIES = {
     ),
     "retinanet": Family(
         options={"backbone": "resnet18", "even_anchors": True, "extra": "convs", "top": 300},
-        theirs=their_retinanet,
+        theirs=partial(their_one_stage, RetinaNet),
+        lr=0.01,
+    ),
+    "fcos": Family(
+        options={
+            "backbone": "resnet18",
+            "even_points": True,
+            "score": "root",
+            "threshold": 0.2,
+        },
+        theirs=partial(their_one_stage, FCOS),
         lr=0.01,
     ),
 }

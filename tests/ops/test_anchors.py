@@ -51,16 +51,13 @@ def test_grid_equals_torchvision() -> None:
     assert torch.equal(anchor_grid(cell, shape, (800 // 13, 1088 // 17)), expected)
 
 
-def test_levels_are_spread_evenly_or_by_their_strides() -> None:
+def test_points_of_levels_lie_evenly_or_by_their_strides() -> None:
     """Two rows and three columns over 40 x 64 pixels: steps of 20 and 21, or a stride of 32."""
     pyramid, pixels = [torch.zeros(1, 1, 2, 3)], torch.zeros(1, 3, 40, 64)
     (corners,) = level_points(pyramid, pixels, None, offset=0.0)
     assert corners.tolist() == [[0, 0], [21, 0], [42, 0], [0, 20], [21, 20], [42, 20]]
     (middles,) = level_points(pyramid, pixels, [32])
     assert middles.tolist() == [[16, 16], [48, 16], [80, 16], [16, 48], [48, 48], [80, 48]]
-    cell = cell_anchors([4, 8], [1])
-    (anchors,) = level_anchors([cell], pyramid, pixels, None)
-    assert torch.equal(anchors, (corners.repeat(1, 2)[:, None] + cell).flatten(0, 1))
 
 
 def test_levels_step_by_their_strides_or_evenly() -> None:

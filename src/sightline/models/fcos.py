@@ -22,7 +22,7 @@ by the positive points of all pictures of all processes together.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from sightline.backbones import create_backbone
 from sightline.errors import SightlineError
 from sightline.layers.fpn import FPN
-from sightline.models.retinanet import expect_background
 from sightline.ops import boxes as box_ops
 from sightline.ops.anchors import level_points
 from sightline.ops.losses import sigmoid_focal
@@ -64,7 +63,7 @@ class Points(NamedTuple):
 
 
 class FCOS(nn.Module):
-    alpha, gamma = 0.25, 2.0  # of the focal loss (RetinaNet, section 5.1)
+    alpha, gamma = 0.25, 2.0  # of the focal loss (RetinaNet, section 4.1)
 
     def __init__(
         self,
@@ -318,7 +317,9 @@ def fcos(
     )
     fpn = FPN(body.channels[-3:], channels, extra="convs")
     class_head = Head(channels, [classes], convs)
-    expect_background(cast(nn.Conv2d, class_head.last[0]), "sigmoid", classes)
+    # RetinaNet, section 3.3: at first each class has probability 0.01 everywhere, else the loss of
+    # the negatives blows training up.
+    nn.init.constant_(class_head.get_parameter("last.0.bias"), -math.log(99))
     return FCOS(
         backbone=body,
         fpn=fpn,
