@@ -56,6 +56,9 @@ def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
 SINGLE: dict[str, Any] = {"backbone": "test_resnet", "samples": 64, "short": 96, "long": 128}
 SMALL = probes.TINY | {"channels": 32}
 AGNOSTIC = SMALL | {"proposals": 50, "class_agnostic": True, "objectness": "softmax"}
+ONE_STAGE: dict[str, Any] = {"backbone": "test_resnet", "channels": 64, "short": 96, "long": 128}
+ONE_STAGE |= {"convs": 1}
+SOFTMAX = ONE_STAGE | {"scores": "softmax", "class_agnostic": False, "box_loss": "giou"}
 CASES = [
     Case("probe_grid", boxes_are_right, steps=200, lr=1e-3),
     Case("probe_queries", boxes_are_right, steps=400, lr=3e-3),
@@ -69,6 +72,8 @@ CASES = [
     Case("faster_rcnn_single", boxes_are_right, SINGLE, steps=160, lr=2e-3),
     Case("fcn", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=100, lr=3e-3),
     Case("unet", map_is_right, {"backbone": "test_resnet", "short": 96}, steps=60, lr=3e-3),
+    Case("retinanet", boxes_are_right, ONE_STAGE, steps=160, lr=3e-3),
+    Case("retinanet", boxes_are_right, SOFTMAX | {"head_norm": True}, steps=160, lr=3e-3),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
 

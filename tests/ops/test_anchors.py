@@ -8,6 +8,7 @@ from sightline.ops.anchors import (
     PYRAMID_SIZES,
     anchor_grid,
     cell_anchors,
+    level_anchors,
     point_grid,
     sizes_of_levels,
 )
@@ -47,6 +48,19 @@ def test_grid_equals_torchvision() -> None:
     expected = theirs(images, [torch.zeros(1, 8, *shape)])[0]
     cell = cell_anchors(sizes, ratios, rounded=True)
     assert torch.equal(anchor_grid(cell, shape, (800 // 13, 1088 // 17)), expected)
+
+
+def test_levels_step_by_their_strides_or_evenly() -> None:
+    """Of 36 pixels: the coarse level of 5 columns steps by its stride, 8, or by 36 // 5 = 7."""
+    cells = [cell_anchors([4], [1]), cell_anchors([8], [1, 4])]
+    pixels, pyramid = torch.zeros(1, 3, 36, 36), [torch.zeros(1, 2, 9, 9), torch.zeros(1, 2, 5, 5)]
+    fine, coarse = level_anchors(cells, pyramid, pixels, strides=(4, 8))
+    assert torch.equal(fine, anchor_grid(cells[0], (9, 9), (4, 4)))
+    assert torch.equal(coarse, anchor_grid(cells[1], (5, 5), (8, 8)))
+    assert coarse[2].tolist() == [8 - 4, -4, 8 + 4, 4], "the first anchor of the second cell"
+    fine, coarse = level_anchors(cells, pyramid, pixels, strides=None)
+    assert torch.equal(fine, anchor_grid(cells[0], (9, 9), (4, 4)))
+    assert coarse[2].tolist() == [7 - 4, -4, 7 + 4, 4]
 
 
 def test_an_empty_map_has_no_anchors() -> None:

@@ -3,12 +3,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from sightline.ops.losses import (
     IGNORED,
     binary_cross_entropy_sum,
     cross_entropy_sum,
+    sigmoid_focal,
     smooth_l1,
+    softmax_focal,
 )
 
 
@@ -76,3 +79,70 @@ def test_counts_are_exact_whatever_the_logits_are() -> None:
     labels = torch.ones(257, dtype=torch.long)  # bfloat16 would make it 256
     assert cross_entropy_sum(torch.zeros(257, 2, dtype=torch.bfloat16), labels)[1] == 257
     assert binary_cross_entropy_sum(torch.zeros(257, dtype=torch.bfloat16), labels)[1] == 257
+
+
+def test_sigmoid_focal_by_hand() -> None:
+    """A logit of log 3 is a probability of 3/4. Right, for a 1: (1/4)^2 x -log 3/4, times 0.25.
+    Wrong, for a 0: (3/4)^2 x -log 1/4, times 0.75."""
+    logits = torch.full((2,), math.log(3))
+    found = sigmoid_focal(logits, torch.tensor([1, 0]), alpha=0.25, gamma=2.0)
+    expected = [0.25 * (1 / 16) * math.log(4 / 3), 0.75 * (9 / 16) * math.log(4)]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_softmax_focal_by_hand() -> None:
+    """Logits log 6, log 1, log 1: probabilities 3/4, 1/8, 1/8; gamma 2 weighs the first by 1/16
+    where it is right, the second by (7/8)^2."""
+    logits = torch.tensor([[6.0, 1, 1]]).log().repeat(2, 1)
+    found = softmax_focal(logits, torch.tensor([0, 1]), gamma=2.0)
+    expected = [math.log(4 / 3) / 16, math.log(8) * 49 / 64]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_focal_with_gamma_0_is_cross_entropy() -> None:
+    logits, hot = torch.randn(20, 5), torch.randint(0, 2, (20, 5))
+    torch.testing.assert_close(
+        sigmoid_focal(logits, hot, alpha=None, gamma=0),
+        F.binary_cross_entropy_with_logits(logits, hot.float(), reduction="none"),
+    )
+    labels = torch.randint(0, 5, (20,))
+    torch.testing.assert_close(
+        softmax_focal(logits, labels, gamma=0), F.cross_entropy(logits, labels, reduction="none")
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("alpha", [0.25, 0.5])
+def test_sigmoid_focal_equals_torchvision(alpha: float, gamma: float) -> None:
+    """Values and gradients, also far out, where a probability is 0 or 1 to the last digit."""
+    logits = torch.cat([torch.randn(200), torch.tensor([-60.0, 60.0])]).requires_grad_()
+    hot = torch.cat([torch.randint(0, 2, (200,)), torch.tensor([1, 0])])
+    ours = sigmoid_focal(logits, hot, alpha, gamma)
+    theirs = sigmoid_focal_loss(logits, hot.float(), alpha, gamma)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_two_classes_of_a_softmax_are_one_sigmoid() -> None:
+    """Their logits' difference is the sigmoid's logit."""
+    logits, labels = torch.randn(30, 2), torch.randint(0, 2, (30,))
+    torch.testing.assert_close(
+        softmax_focal(logits, labels), sigmoid_focal(logits[:, 1] - logits[:, 0], labels, None)
+    )
+
+
+def test_focal_gradients() -> None:
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    hot, labels = torch.randint(0, 2, (6, 3)), torch.randint(0, 3, (6,))
+    assert torch.autograd.gradcheck(lambda x: sigmoid_focal(x, hot), (logits,))
+    assert torch.autograd.gradcheck(lambda x: softmax_focal(x, labels), (logits,))
+
+
+def test_focal_of_nothing() -> None:
+    logits = torch.zeros(0, 4, requires_grad=True)
+    total = sigmoid_focal(logits, torch.zeros(0, 4)).sum()
+    total = total + softmax_focal(logits, torch.zeros(0, dtype=torch.long)).sum()
+    total.backward()
+    assert total == 0
+    assert logits.grad.shape == (0, 4)

@@ -13,6 +13,7 @@ from sightline.ops.suppress import (
     take,
     to_scenes,
     top,
+    top_pairs,
 )
 from sightline.types import Placement
 
@@ -59,6 +60,39 @@ def test_top_pads_with_empty_slots() -> None:
     best, index = top(torch.tensor([[0.2]]), 3)
     assert best.tolist() == [[pytest.approx(0.2), EMPTY, EMPTY]]
     assert index.tolist() == [[0, 0, 0]]
+
+
+def test_top_pairs_by_hand() -> None:
+    scores = torch.tensor([[[0.9, 0.8], [EMPTY, 0.1], [0.7, 0.85]]])
+    best, rows, classes = top_pairs(scores, 3)
+    assert best.tolist() == [[pytest.approx(0.9), pytest.approx(0.85), pytest.approx(0.8)]]
+    assert rows.tolist() == [[0, 2, 0]]
+    assert classes.tolist() == [[0, 1, 1]]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 40))
+def test_top_pairs_equal_sorting_all(seed: int, count: int) -> None:
+    """Also where there are fewer pairs than slots, or many empty ones."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(2, 7, 3, generator=generator)
+    scores[torch.rand(2, 7, 3, generator=generator) < 0.5] = EMPTY
+    best, rows, classes = top_pairs(scores, count)
+    assert best.shape == rows.shape == classes.shape == (2, count)
+    for picture in range(2):
+        pairs = scores[picture].flatten()
+        expected = pairs[pairs > EMPTY].sort(descending=True).values[:count]
+        found = best[picture] > EMPTY
+        assert torch.equal(best[picture, found], expected)
+        named = scores[picture, rows[picture, found], classes[picture, found]]
+        assert torch.equal(named, expected)
+        assert found.tolist() == sorted(found.tolist(), reverse=True), "empty slots come last"
+
+
+def test_top_pairs_of_no_rows() -> None:
+    best, rows, classes = top_pairs(torch.zeros(2, 0, 3), 4)
+    assert torch.equal(best, torch.full((2, 4), EMPTY))
+    assert rows.tolist() == [[0] * 4] * 2
+    assert ((classes >= 0) & (classes < 3)).all()
 
 
 def test_take_rows_of_any_shape() -> None:

@@ -53,7 +53,7 @@ class Outputs(NamedTuple):
 
 class RetinaNet(nn.Module):
     objects_from, background = 0.5, (0.0, 0.4)  # IoU ranges (section 4, "Anchors")
-    alpha, gamma = 0.25, 2.0  # of the focal loss (section 5.1)
+    alpha, gamma = 0.25, 2.0  # of the focal loss (section 4.1)
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class RetinaNet(nn.Module):
             )
         self.backbone = backbone
         self.fpn = fpn
+        expect_background(class_head, scores)
         self.class_head = class_head
         self.box_head = box_head
         self.strides = strides
@@ -113,18 +114,19 @@ class RetinaNet(nn.Module):
         return level_anchors(cells, outputs.pyramid, images.pixels, self.strides)
 
     def losses(self, outputs: Outputs, images: Images, targets: list[Scene]) -> dict[str, Loss]:
-        """Section 3.3: the focal loss of all anchors and the shift of the positive ones, both
-        divided by the number of positive anchors."""
+        """Section 4.1, "Focal Loss" and "Optimization": the focal loss of all anchors and the shift
+        of the positive ones, both divided by the number of positive anchors."""
         anchors = torch.cat(self.anchors(outputs, images))
         logits, deltas = torch.cat(outputs.logits, dim=1), torch.cat(outputs.deltas, dim=1)
         class_terms, box_terms, count = [], [], 0
         for logit, delta, scene in zip(logits, deltas, targets, strict=True):
             matches = self.match(anchors, scene)
             positive = (matches >= 0).nonzero().flatten()
-            mine = scene.things[matches[positive]]
-            class_terms.append(self.class_loss(logit, matches, positive, mine.labels))
-            shift = of_class(delta[positive], mine.labels)
-            box_terms.append(self.shift_loss(shift, anchors[positive], mine.boxes))
+            labels = scene.things.labels[matches[positive]]
+            boxes = scene.things.boxes[matches[positive]]
+            class_terms.append(self.class_loss(logit, matches, positive, labels))
+            shift = of_class(delta[positive], labels)
+            box_terms.append(self.shift_loss(shift, anchors[positive], boxes))
             count += len(positive)
         number = logits.new_tensor(count, dtype=torch.float32)
         return {
@@ -173,7 +175,7 @@ class RetinaNet(nn.Module):
         return (1 - box_ops.giou(shifted[:, None], boxes[:, None])).sum()
 
     def select(self, outputs: Outputs, images: Images) -> Detections:
-        """Section 4, "Inference": the best of each level above a threshold, shifted; suppression
+        """Section 4.1, "Inference": the best of each level above a threshold, shifted; suppression
         over all levels together."""
         boxes, scores, labels = [], [], []
         levels = zip(self.anchors(outputs, images), outputs.logits, outputs.deltas, strict=True)
@@ -230,16 +232,18 @@ def _conv(channels: int, norm: bool) -> nn.Sequential:
     return nn.Sequential(conv, *([nn.GroupNorm(32, channels)] if norm else []), nn.ReLU())
 
 
-def expect_background(last: nn.Conv2d, scores: Scores, classes: int, prior: float = 0.01) -> None:
-    """Section 3.3: at first every anchor holds an object with probability ``prior`` only, else the
-    loss of the negatives blows training up. (Of C sigmoids each; of a softmax all C together.)"""
-    assert last.bias is not None
+def expect_background(head: Head, scores: Scores, prior: float = 0.01) -> None:
+    """Sections 3.3 and 4.1, "Initialization": at first every anchor holds an object with
+    probability ``prior`` only, else the loss of the negatives blows training up. (Of C sigmoids
+    each; of a softmax all C together.)"""
+    assert head.last.bias is not None
     odds = math.log((1 - prior) / prior)
     with torch.no_grad():
         if scores == "sigmoid":
-            last.bias.fill_(-odds)
+            head.last.bias.fill_(-odds)
         else:
-            last.bias.unflatten(0, (-1, classes + 1))[:, -1] = odds + math.log(classes)
+            classes = head.values - 1
+            head.last.bias.unflatten(0, (-1, head.values))[:, -1] = odds + math.log(classes)
 
 
 def of_class(deltas: Float[Tensor, "*N V"], labels: Int[Tensor, "*N"]) -> Float[Tensor, "*N 4"]:
@@ -280,12 +284,10 @@ def retinanet(
     )
     fpn = FPN(body.channels[-3:], channels, extra=extra)
     per_cell = len(OCTAVE) * len(RATIOS)
-    class_head = Head(channels, per_cell, classes + (scores == "softmax"), convs, head_norm)
-    expect_background(class_head.last, scores, classes)
     return RetinaNet(
         backbone=body,
         fpn=fpn,
-        class_head=class_head,
+        class_head=Head(channels, per_cell, classes + (scores == "softmax"), convs, head_norm),
         box_head=Head(channels, per_cell, 4 if class_agnostic else 4 * classes, convs, head_norm),
         strides=None if even_anchors else fpn.strides(body.strides[-3:]),
         rounded=even_anchors,

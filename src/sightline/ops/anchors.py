@@ -56,7 +56,7 @@ def anchor_grid(
 
 
 def level_anchors(
-    cells: Sequence[Float[Tensor, "K 4"]],
+    cells: Sequence[Float[Tensor, "_ 4"]],
     pyramid: Sequence[Float[Tensor, "B F _ _"]],
     pixels: Float[Tensor, "B 3 H W"],
     strides: Sequence[int] | None,

@@ -1,0 +1,107 @@
+"""Runs of RetinaNet (``models/retinanet.py``)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from sightline.recipes.building import model_of
+from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
+
+
+def retinanet(
+    data: Path | str,
+    *,
+    backbone: str | None = None,
+    scores: Literal["sigmoid", "softmax"] | None = None,
+    class_agnostic: bool | None = None,
+    box_loss: Literal["l1", "giou"] | None = None,
+    pretrained: bool = True,
+    freeze_norm: bool | None = None,
+    val: float = 0.2,
+    val_seed: int = 0,
+    short: int | None = None,
+    long: int | None = None,
+    size: tuple[int, int] | None = None,
+    flip: float = 0.5,
+    scale: tuple[float, float] = (1.0, 1.0),
+    crop: float = 0.0,
+    colour: float = 0.0,
+    repeat: float = 0.0,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
+    weight_decay: float | None = None,
+    schedule: Literal["stepped", "cosine", "one_cycle"] = "stepped",
+    settings: Settings = AS_THE_RECIPE_SAYS,
+) -> Recipe:
+    """RetinaNet on a folder of labelled photos, with the schedule of its authors' library.
+
+    The 1x schedule: 12 passes over COCO in batches of 16, learning rate 0.01 (in proportion to the
+    batch) divided by ten after 8 and 11 passes, stem and first stage as trained on ImageNet.
+    Published for it: AP 35.7 on COCO (the paper, R50 at 800 pixels), 37.4 (Detectron2, R50 1x).
+    Not run on COCO here so far; docs/log.md has what was run.
+
+    Fine-tune a detector on your own classes:
+    ``sightline train retinanet --data DIR --weights retinanet_resnet50_fpn_v2``
+
+    Args:
+        data: Folder of labelled photos (formats: docs/data.md).
+        backbone: Any network of timm with maps at strides 8, 16 and 32. Left out, resnet50; but
+            with --weights and no choice of architecture, the model is built as theirs was.
+        scores: A sigmoid for each class, or one softmax over the classes and background; left
+            out, sigmoid.
+        class_agnostic: One shift of each anchor for all classes, not one a class; left out, one.
+        box_loss: What the shifts learn from: l1 on the four numbers, or giou of the boxes; left
+            out, l1.
+        pretrained: Start the backbone from ImageNet weights, unless --weights are given.
+        freeze_norm: Keep BatchNorm as loaded; left out, where the backbone is loaded (with
+            --weights, as they were trained).
+        val: Share of the photos to validate on, where the folder has no val split.
+        val_seed: Which photos that share is; sightline evaluate has the same two options.
+        short: Short side of the photos in pixels; left out, that of --weights, or 800.
+        long: The long side is never brought beyond so many pixels.
+        size: Height and width to stretch every photo to, instead.
+        flip: Probability of a mirrored photo.
+        scale: Range of the zoom, such as 0.5 2.
+        crop: Probability of a random crop.
+        colour: Strength of colour changes, 0 to 1.
+        repeat: Photos with a class that fewer than this share of them have come up more often, 0.1
+            say; 0 for none. A pass then has more photos, the same number each time.
+        optimizer: sgd, or adamw with a learning rate of 0.0001 in proportion to the batch.
+        weight_decay: Pull of the weights to zero; left out, 0.0001 with sgd, 0.05 with adamw.
+        schedule: How the learning rate falls.
+    """
+    from sightline import optim
+    from sightline.data.balance import repeat_factors
+    from sightline.data.folder import open_dataset
+    from sightline.data.transforms import Augment
+
+    loaded = settings.weights is not None or pretrained
+    batch = settings.batch or 16
+    lr = {"sgd": 0.01, "adamw": 1e-4}[optimizer] * batch / 16
+    settings = settings.otherwise(
+        passes=12, batch=batch, lr=lr, clip=10.0, freeze=2 if loaded else 0
+    )
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    return Recipe(
+        name="retinanet",
+        model=model_of(
+            "retinanet",
+            {
+                "backbone": backbone,
+                "scores": scores,
+                "class_agnostic": class_agnostic,
+                "box_loss": box_loss,
+            },
+            settings.weights,
+            pretrained,
+            freeze_norm,
+            short=short,
+            long=long,
+            size=size,
+        ),
+        data=partial(open_dataset, path=data, val=val, seed=val_seed),
+        augment=Augment(flip=flip, scale=scale, crop=crop, colour=colour),
+        optimizer=partial(getattr(optim, optimizer), **decay),
+        schedule=getattr(optim, schedule),
+        settings=settings,
+        repeats=partial(repeat_factors, threshold=repeat) if repeat else None,
+    )
