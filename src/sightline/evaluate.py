@@ -82,7 +82,7 @@ def evaluate(
     model = open_models(model, device, fast)
     kind = kind or kind_of(model)
     check(kind, ious)
-    dataset = opened(dataset, split)
+    dataset = _opened(dataset, split)
     if kind == "semantic":
         with choosing(model, score):
             return measure_maps(model, dataset, batch=batch, workers=workers, progress=progress)
@@ -103,7 +103,7 @@ def kind_of(model: Any) -> Kind:
     return "semantic" if "semantic" in getattr(model, "needs", ()) else "coco"
 
 
-def opened(dataset: Dataset | str | Path, split: str | None = None) -> Dataset:
+def _opened(dataset: Dataset | str | Path, split: str | None = None) -> Dataset:
     """Raises:
     SightlineError: there is no such split, or no picture in it.
     """
@@ -132,7 +132,7 @@ def answer(
     ``trial`` gets the first batch, to refuse before the model runs over all the others what cannot
     be measured.
     """
-    model, dataset = open_models(model, device, fast), opened(dataset, split)
+    model, dataset = open_models(model, device, fast), _opened(dataset, split)
     known = _classes_of(model, dataset)
     labels, above = corresponding(known.names, dataset.classes.names), score_of(model, score)
     found: dict[int, Scene] = {}
@@ -159,7 +159,7 @@ def measure_maps(
     Raises:
         SightlineError: the model or the data set has no label maps, or no class is in both.
     """
-    dataset = opened(dataset, split)
+    dataset = _opened(dataset, split)
     truths, classes = lean(dataset, {"semantic"}), dataset.classes
     names = classes.in_maps
     labels = corresponding(_classes_of(model, dataset).in_maps, names)
