@@ -79,11 +79,11 @@ def convert(source: str | Path, out: str | Path, to: str) -> dict[str, int]:
     check_out(Path(out), Path(source))
     found = open_splits(source)
     splits = _arranged(found, to)
+    if not any(_leaves_something(data, to) for data in splits.values()):
+        raise SightlineError(f"{source} has no label that {to} can hold: nothing would be left")
     lost = _lost(splits, to)
     lost["a data set without train"] = int("train" in splits.keys() - found.keys())
     lost["val or test alone"] = int("train" not in splits)
-    if not any(_leaves_something(data, to) for data in splits.values()):
-        raise SightlineError(f"{source} has no label that {to} can hold: nothing would be left")
     for kind in [*_KINDS, *(lost.keys() - _KINDS.keys())]:
         holders, fate = _KINDS.get(kind, ("", "left out"))
         if lost[kind] and to not in holders.split():
