@@ -53,6 +53,8 @@ def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
         torch.testing.assert_close(said, scene.things.extra["number"], rtol=0.1, atol=0)
 
 
+MIDDLES = {"backbone": "test_resnet", "freeze_norm": False, "channels": 32, "hidden": 64}
+MIDDLES |= {"samples": 64, "short": 96, "long": 128}
 SMALL = probes.TINY | {"channels": 32}
 AGNOSTIC = SMALL | {"proposals": 50, "class_agnostic": True, "objectness": "softmax"}
 TINY_PICTURES: dict[str, Any] = {"backbone": "test_resnet", "short": 96, "long": 128}
@@ -70,11 +72,12 @@ CASES = [
     Case("probe_heads", width_is_right, {"width": True}, steps=160, lr=2e-3),
     Case("faster_rcnn", boxes_are_right, probes.TINY | {"proposals": 50}, steps=160, lr=2e-3),
     Case("faster_rcnn", boxes_are_right, AGNOSTIC, steps=100, lr=3e-3),
+    Case("faster_rcnn_detectron2", boxes_are_right, MIDDLES, steps=160, lr=2e-3),
     Case("faster_rcnn_v2", boxes_are_right, SMALL, steps=160, lr=3e-3),
     Case("faster_rcnn_single", boxes_are_right, SINGLE, steps=160, lr=2e-3),
     Case("fcos", boxes_are_right, ONE_STAGE, steps=80, lr=5e-3),
     Case("fcos", boxes_are_right, LECTURE, steps=80, lr=5e-3),
-    Case("retinanet", boxes_are_right, ONE_STAGE, steps=160, lr=3e-3),
+    Case("retinanet", boxes_are_right, ONE_STAGE | {"channels": 32}, steps=100, lr=5e-3),
     Case("retinanet", boxes_are_right, SOFTMAX | {"head_norm": True}, steps=160, lr=3e-3),
     Case("ssd", boxes_are_right, SSD, steps=60, lr=2e-3),
     Case("ssdlite", boxes_are_right, SSD, steps=120, lr=3e-2),
