@@ -53,9 +53,8 @@ def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
         torch.testing.assert_close(said, scene.things.extra["number"], rtol=0.1, atol=0)
 
 
-MIDDLES = {"backbone": "test_resnet", "freeze_norm": False, "channels": 32, "hidden": 64}
-MIDDLES |= {"samples": 64, "short": 96, "long": 128}
 SMALL = probes.TINY | {"channels": 32}
+MIDDLES = SMALL | {"freeze_norm": False}
 AGNOSTIC = SMALL | {"proposals": 50, "class_agnostic": True, "objectness": "softmax"}
 TINY_PICTURES: dict[str, Any] = {"backbone": "test_resnet", "short": 96, "long": 128}
 SINGLE = TINY_PICTURES | {"samples": 64}
