@@ -1,25 +1,30 @@
-"""Ours beside torchvision's Faster R-CNN, trained from scratch on the same folder by the same loop.
+"""Ours beside torchvision's own, trained from scratch on the same folder by the same loop.
 
-    python -m benchmarks.detectors DATA --passes 6 --seeds 0 1 2
-    python -m benchmarks.detectors DATA --passes 18 --models ours
+    python -m benchmarks.detectors DATA faster_rcnn retinanet --passes 6 --seeds 0 1 2
+    python -m benchmarks.detectors DATA faster_rcnn --passes 18 --by ours
 
-Both: ResNet-18 with a pyramid of 256 channels, torchvision's anchors, 240 x 320 pixels, 64 sampled
-regions a picture, batch 8, SGD on a one-cycle schedule with its height at 0.02, flips. Both see the
-same batches in the same order. What is measured is AP on the folder's val split, by the same
-evaluator. A row is written to ``--out`` when it is done, and not made again.
+Both: a ResNet-18 with a pyramid of 256 channels, torchvision's anchors, 240 x 320 pixels, batch 8,
+SGD on a one-cycle schedule, flips (Faster R-CNN: 64 sampled regions a picture); what a family has
+otherwise stands in its entry of ``FAMILIES``. Both see the same batches in the same order. What is
+measured is AP on the folder's val split, by the same evaluator. A row is written to ``--out`` when
+it is done, and not made again.
 """
 
 import argparse
 import json
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 import sightline.models
 from sightline.data.folder import open_dataset
@@ -34,32 +39,68 @@ from sightline.types import Classes, Images, Loss, Placement, Scene
 
 SHORT, LONG = 240, 320
 SAMPLES = 64
-LR = 0.02
 BATCH = 8
+FLIPS = Augment(flip=0.5)
+SAME: dict[str, Any] = {
+    "min_size": SHORT,
+    "max_size": LONG,
+    "image_mean": [0.0, 0.0, 0.0],
+    "image_std": [1.0, 1.0, 1.0],
+}  # pictures come normalised and in their final size
+
+
+@dataclass(frozen=True)
+class Family:
+    """One detector in both libraries: ours by name and options, torchvision's by a function of the
+    number of its classes, background among them."""
+
+    options: dict[str, Any]
+    theirs: Callable[[int], nn.Module]
+    lr: float = 0.02  # where the schedule is at its height
+    preprocess: Preprocess = Preprocess(short=SHORT, long=LONG)
+    augment: Augment = FLIPS
+
+
+def their_backbone(**options: Any) -> nn.Module:
+    return resnet_fpn_backbone(
+        backbone_name="resnet18",
+        weights=None,
+        norm_layer=nn.BatchNorm2d,
+        trainable_layers=5,
+        **options,
+    )
+
+
+def their_faster_rcnn(classes: int) -> nn.Module:
+    return FasterRCNN(their_backbone(), classes, box_batch_size_per_image=SAMPLES, **SAME)
+
+
+def their_retinanet(classes: int) -> nn.Module:
+    more = LastLevelP6P7(256, 256)
+    backbone = their_backbone(returned_layers=[2, 3, 4], extra_blocks=more)
+    return RetinaNet(backbone, classes, **SAME)
+
+
+FAMILIES = {
+    "faster_rcnn": Family(
+        options={"backbone": "resnet18", "even_anchors": True, "samples": SAMPLES},
+        theirs=their_faster_rcnn,
+    ),
+    "retinanet": Family(
+        options={"backbone": "resnet18", "even_anchors": True, "extra": "convs", "top": 300},
+        theirs=their_retinanet,
+        lr=0.01,
+    ),
+}
 
 
 class Torchvision(nn.Module):
     """torchvision's model behind the four methods of ours; it gets pictures of their final size, so
     that its own transform only joins them."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        backbone = resnet_fpn_backbone(
-            backbone_name="resnet18",
-            weights=None,
-            norm_layer=nn.BatchNorm2d,
-            trainable_layers=5,
-        )
-        self.model = FasterRCNN(
-            backbone,
-            classes + 1,
-            min_size=SHORT,
-            max_size=LONG,
-            image_mean=[0.0, 0.0, 0.0],
-            image_std=[1.0, 1.0, 1.0],
-            box_batch_size_per_image=SAMPLES,
-        )
-        self.preprocess = Preprocess(short=SHORT, long=LONG)
+        self.model = model
 
     def forward(self, images: Images, targets: list[Scene] | None = None) -> Any:
         cut = [p[:, :h, :w] for p, (h, w) in zip(images.pixels, images.sizes.tolist(), strict=True)]
@@ -80,41 +121,27 @@ class Torchvision(nn.Module):
         return {"boxes": things.boxes, "labels": things.labels + 1}
 
 
-def build(name: str, classes: Classes) -> Any:
-    if name == "torchvision":
-        return Torchvision(len(classes))
-    return sightline.models.create(
-        "faster_rcnn",
-        classes,
-        backbone="resnet18",
-        even_anchors=True,
-        samples=SAMPLES,
-        short=SHORT,
-        long=LONG,
-    )
+def build(family: str, by: str, classes: Classes) -> Any:
+    entry = FAMILIES[family]
+    if by == "torchvision":
+        model: Any = Torchvision(entry.theirs(len(classes) + 1))
+    else:
+        model = sightline.models.create(family, classes, **entry.options)
+    model.preprocess = entry.preprocess
+    return model
 
 
-def fit(model: Any, dataset: Dataset, passes: int, seed: int, workers: int) -> None:
+def fit(model: Any, entry: Family, dataset: Dataset, passes: int, seed: int, workers: int) -> None:
     """The same loop for both: see the module's docstring."""
-    augment = Augment(flip=0.5)
-    steps_a_pass = len(
-        train_loader(dataset, model.preprocess, batch=BATCH, seed=seed, epoch=0, augment=augment)
+    loader = partial(
+        train_loader, dataset, model.preprocess, batch=BATCH, seed=seed, augment=entry.augment
     )
-    optimizer = sgd(model, LR)
-    steps = steps_a_pass * passes
+    optimizer = sgd(model, entry.lr)
+    steps = len(loader(epoch=0)) * passes
     step = 0
     for epoch in range(passes):
         model.train()
-        loader = train_loader(
-            dataset,
-            model.preprocess,
-            batch=BATCH,
-            seed=seed,
-            epoch=epoch,
-            augment=augment,
-            workers=workers,
-        )
-        for batch in loader:
+        for batch in loader(epoch=epoch, workers=workers):
             torch.manual_seed(seed * 1_000_003 + step)
             set_lr(optimizer, one_cycle(step, steps))
             losses = model(batch.images, batch.targets)
@@ -141,52 +168,47 @@ def measure(model: Any, dataset: Dataset, workers: int) -> dict[str, float]:
     return {"AP": numbers["AP"], "AP50": numbers["AP50"]}
 
 
-def row(name: str, data: Path, passes: int, seed: int, workers: int) -> dict[str, Any]:
+def row(key: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:
     splits = open_dataset(data)
-    torch.manual_seed(seed)
-    model = build(name, splits.train.classes)
+    torch.manual_seed(key["seed"])
+    model = build(key["family"], key["by"], splits.train.classes)
     began = time.monotonic()
-    fit(model, splits.train, passes, seed, workers)
+    fit(model, FAMILIES[key["family"]], splits.train, key["passes"], key["seed"], workers)
     minutes = (time.monotonic() - began) / 60
     numbers = measure(model, splits.val, workers)
-    key = {"model": name, "data": data.name, "passes": passes, "seed": seed}
     return key | {k: round(v, 4) for k, v in numbers.items()} | {"minutes": round(minutes, 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("families", nargs="+", choices=list(FAMILIES))
+    parser.add_argument("--by", nargs="+", default=["ours", "torchvision"])
     parser.add_argument("--passes", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--models", nargs="+", default=["ours", "torchvision"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/detectors.jsonl"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines = options.out.read_text().splitlines() if options.out.exists() else []
     done = [json.loads(line) for line in lines]
-    for seed in options.seeds:
-        for name in options.models:
-            key = {
-                "model": name,
-                "data": options.data.name,
-                "passes": options.passes,
-                "seed": seed,
-            }
-            made = next((r for r in done if r.items() >= key.items()), None)
-            if made is None:
-                print(f"{name}, seed {seed}", flush=True)
-                made = row(name, options.data, options.passes, seed, options.workers)
-                with options.out.open("a") as file:
-                    file.write(json.dumps(made) + "\n")
-                done.append(made)
-            print(json.dumps(made), flush=True)
-    for name in options.models:
-        mine = [r for r in done if r["model"] == name and r["passes"] == options.passes]
-        mine = [r for r in mine if r["data"] == options.data.name and r["seed"] in options.seeds]
+    rows = []
+    for seed, family, by in product(options.seeds, options.families, options.by):
+        key = {"family": family, "by": by, "data": options.data.name}
+        key |= {"passes": options.passes, "seed": seed}
+        made = next((r for r in done if r.items() >= key.items()), None)
+        if made is None:
+            print(f"{family} by {by}, seed {seed}", flush=True)
+            made = row(key, options.data, options.workers)
+            with options.out.open("a") as file:
+                file.write(json.dumps(made) + "\n")
+        print(json.dumps(made), flush=True)
+        rows.append(made)
+    for family, by in product(options.families, options.by):
+        mine = [r for r in rows if (r["family"], r["by"]) == (family, by)]
         for number in ("AP", "AP50"):
             mean = sum(r[number] for r in mine) / len(mine)
-            print(f"{name}: mean {number} {mean:.4f} over {len(mine)} seeds")
+            print(f"{family} by {by}: mean {number} {mean:.4f} over {len(mine)} seeds")
 
 
 if __name__ == "__main__":
