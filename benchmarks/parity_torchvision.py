@@ -37,6 +37,7 @@ from sightline.data.images import read_image
 from sightline.types import Instances
 from sightline.weights.releases import RELEASES
 
+DETECTORS = [name for name, release in RELEASES.items() if not release.stuff]
 PIXELS, SCORE, RELATIVE = 0.05, 1e-4, 1e-4
 
 
@@ -196,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", choices=[*RELEASES, []], default=list(RELEASES))
+    parser.add_argument("names", nargs="*", choices=[*DETECTORS, []], default=DETECTORS)
     parser.add_argument("--data", default=os.environ.get("SIGHTLINE_DATA"))
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--calibration", type=int, default=8)

@@ -44,7 +44,18 @@ def test_wide_plain_convolutions_of_three_by_three_take_it(form: Any) -> None:
         before = model(x)
         take_winograd(model, form)
         torch.testing.assert_close(before, model(x), rtol=1e-4, atol=1e-5)
-    assert [isinstance(module, form) for module in model] == [True] * 2 + [False] * 6
+    taken = [True, True, form is FixedWinogradConv, *[False] * 5]
+    assert [isinstance(module, form) for module in model] == taken
+
+
+@pytest.mark.parametrize("size", [(9, 10), (8, 8), (3, 1)])
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_a_dilated_convolution_is_many_plain_ones(step: int, size: tuple[int, int]) -> None:
+    conv = nn.Conv2d(16, 24, 3, padding=step, dilation=step)
+    x = torch.randn(2, 16, *size)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        given = x.contiguous(memory_format=layout)
+        torch.testing.assert_close(FixedWinogradConv(conv)(given), conv(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_parameters_are_the_same_under_the_same_names() -> None:

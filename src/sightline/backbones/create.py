@@ -66,7 +66,7 @@ def create_backbone(
             backbone = builder(pretrained, levels)
     elif name in MSRA:
         _require(not pretrained, f"{name} has no weights of ImageNet here: take {MSRA[name]}")
-        backbone = stride_first(_from_timm(MSRA[name], False, output_stride, levels))
+        backbone = stride_first(_from_timm(MSRA[name], False, output_stride, levels, finest))
     else:
         backbone = _from_timm(name, pretrained, output_stride, levels, finest)
     set_norm(backbone, frozen_norm, norm_eps)
