@@ -56,9 +56,10 @@ def width_is_right(answers: list[Scene], scenes: list[Scene]) -> None:
 SINGLE: dict[str, Any] = {"backbone": "test_resnet", "samples": 64, "short": 96, "long": 128}
 SMALL = probes.TINY | {"channels": 32}
 AGNOSTIC = SMALL | {"proposals": 50, "class_agnostic": True, "objectness": "softmax"}
-ONE_STAGE: dict[str, Any] = {"backbone": "test_resnet", "channels": 64, "short": 96, "long": 128}
+ONE_STAGE: dict[str, Any] = {"backbone": "test_resnet", "channels": 32, "short": 96, "long": 128}
 ONE_STAGE |= {"convs": 1}
 SOFTMAX = ONE_STAGE | {"scores": "softmax", "class_agnostic": False, "box_loss": "giou"}
+SOFTMAX |= {"head_norm": True, "channels": 64}
 CASES = [
     Case("probe_grid", boxes_are_right, steps=200, lr=1e-3),
     Case("probe_queries", boxes_are_right, steps=400, lr=3e-3),
@@ -70,8 +71,8 @@ CASES = [
     Case("faster_rcnn", boxes_are_right, AGNOSTIC, steps=100, lr=3e-3),
     Case("faster_rcnn_v2", boxes_are_right, SMALL, steps=160, lr=3e-3),
     Case("faster_rcnn_single", boxes_are_right, SINGLE, steps=160, lr=2e-3),
-    Case("retinanet", boxes_are_right, ONE_STAGE, steps=160, lr=3e-3),
-    Case("retinanet", boxes_are_right, SOFTMAX | {"head_norm": True}, steps=160, lr=3e-3),
+    Case("retinanet", boxes_are_right, ONE_STAGE, steps=100, lr=5e-3),
+    Case("retinanet", boxes_are_right, SOFTMAX, steps=160, lr=3e-3),
     Case("fast_rcnn", boxes_are_right, SINGLE, bring=with_regions),
 ]
 

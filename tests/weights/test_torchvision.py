@@ -108,6 +108,15 @@ def test_old_names_of_the_first_files():
         "rpn.head.conv.0.0.weight": "rpn.convs.0.weight",
     }
     assert {key: _rename(key, release) for key in renamed} == renamed
+    release = RELEASES["retinanet_resnet50_fpn"]
+    renamed = {
+        "backbone.fpn.extra_blocks.p6.weight": "fpn.p6.weight",
+        "head.classification_head.conv.2.weight": "class_head.convs.1.0.weight",
+        "head.classification_head.conv.2.0.weight": "class_head.convs.2.0.weight",
+        "head.regression_head.conv.6.bias": "box_head.convs.3.0.bias",
+        "head.regression_head.bbox_reg.bias": "box_head.last.bias",
+    }
+    assert {key: _rename(key, release) for key in renamed} == renamed
 
 
 class Surprise:
