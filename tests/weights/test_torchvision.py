@@ -50,7 +50,7 @@ def test_same_answers(name):
         assert parity.detections > 0
 
 
-@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_preprocessing_is_theirs(name):
     with torch.device("meta"):
         build = torchvision.models.get_model_builder(name)

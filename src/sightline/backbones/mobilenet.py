@@ -51,7 +51,8 @@ def tv_mobilenet_v3_large(pretrained: bool, levels: Sequence[int] | None) -> Bac
         )
     weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if pretrained else None
     features = mobilenet_v3_large(weights=weights).features
-    return _cut(features, _ENDS, kept, [_CHANNELS[level] for level in kept])
+    strides = [_STRIDES[level] for level in kept]
+    return _cut(features, _ENDS, kept, [_CHANNELS[level] for level in kept], strides)
 
 
 def tv_mobilenet_v3_large_ssd(
@@ -71,17 +72,21 @@ def tv_mobilenet_v3_large_ssd(
     weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if pretrained else None
     features = mobilenet_v3_large(weights=weights, reduced_tail=reduced).features
     parts = nn.Sequential(*features[:13], *features[13].block, *features[14:])
-    return _cut(parts, _ENDS_IN_PARTS, (4, 5), [672, 480 if reduced else 960])
+    return _cut(parts, _ENDS_IN_PARTS, (4, 5), [672, 480 if reduced else 960], [16, 32])
 
 
 def _cut(
-    features: nn.Sequential, ends: Sequence[int], kept: Sequence[int], channels: Sequence[int]
+    features: nn.Sequential,
+    ends: Sequence[int],
+    kept: Sequence[int],
+    channels: Sequence[int],
+    strides: Sequence[int],
 ) -> Backbone:
     starts = [0, *(end + 1 for end in ends)]
     return Backbone(
         MobileNetLevels(features, [ends[level] for level in kept]),
         channels=channels,
-        strides=[_STRIDES[level] for level in kept],
+        strides=strides,
         levels=range(len(kept)),
         stage_names=[
             [f"features.{block}" for block in range(starts[level], end + 1)]
