@@ -7,6 +7,8 @@ import pytest
 
 from sightline.data.toybox import toybox_splits
 from sightline.data.toybox.folder import write_toybox
+from sightline.weights.detectron2 import ZOO
+from sightline.weights.releases import RELEASES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -22,6 +24,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     for text, target, _ in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{text}: {target}"
+
+
+def test_the_table_of_weights_is_whole() -> None:
+    table = (ROOT / "docs/weights.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| .* \| \w+ ([\d.]+) \|", table, re.MULTILINE)
+    published = [(name, release.model, release.ap) for name, release in RELEASES.items()]
+    models = {"faster": "faster_rcnn_detectron2", "retinanet": "retinanet"}
+    for name, entry in ZOO.items():
+        published.append((name, models[name.rpartition("/")[2].partition("_")[0]], entry.ap))
+    told = [(name, model, float(figure)) for name, model, figure in rows]
+    assert sorted(told) == sorted(published)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
