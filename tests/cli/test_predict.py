@@ -365,3 +365,9 @@ def test_a_video_without_pyav_is_one_line_before_anything_is_done(
     assert not out.exists()
     clip.unlink()
     assert main(["predict", model, str(photos), "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "demo --out"])
+def test_a_name_that_no_file_can_have_is_one_line(command, capsys):
+    assert main([*command.split(), "x" * 300]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

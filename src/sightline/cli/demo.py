@@ -31,10 +31,12 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     from sightline.data.toybox import toybox_splits
     from sightline.data.toybox.folder import write_toybox
     from sightline.evaluate import answer, measure
+    from sightline.files import check_target
     from sightline.recipes.faster_rcnn import faster_rcnn_toybox
     from sightline.recipes.recipe import Settings
     from sightline.train import train
 
+    check_target(out / "contact_sheet.png")
     began = time.monotonic()
     scenes = out / "scenes"
     if not (scenes / "annotations" / "instances_val.json").exists():  # written last

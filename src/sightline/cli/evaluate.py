@@ -165,7 +165,9 @@ def _write_json(path: Path, values: Any, indent: int | None = 2) -> None:
 
 def _labelled(data: tuple[str, ...]) -> Path:
     """The last argument, unless that is the file or name of a model."""
-    if not data or (not Path(data[-1]).is_dir() and is_model(data[-1])):
+    from sightline.data.find import is_folder
+
+    if not data or (not is_folder(Path(data[-1])) and is_model(data[-1])):
         raise SightlineError("give a folder of labelled photos or an annotation file, as the last")
     return Path(data[-1])
 

@@ -67,6 +67,7 @@ def is_model(argument: str) -> bool:
         SightlineError: it could be something else as well.
     """
     from sightline import weights
+    from sightline.data.find import is_folder
     from sightline.runtime import SUFFIXES
 
     path = Path(argument)
@@ -77,7 +78,7 @@ def is_model(argument: str) -> bool:
                 f"name: write ./{argument} for that, or name the weights first"
             )
         return True
-    if not path.is_dir():
+    if not is_folder(path):
         return path.suffix.lower() in (*_CHECKPOINTS, *SUFFIXES)
     found = weights.of_run(path)
     if found is not None and _holds_photos(path):

@@ -19,7 +19,7 @@ from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.data.find import contents, read_lines, split_of, subfolders
+from sightline.data.find import contents, is_file, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.records import RecordError
@@ -138,7 +138,8 @@ def _pictures(found: Found) -> Iterator[Told]:
         elif source.suffix == ".txt" and source.is_file():
             for number, line in read_lines(source):
                 picture = _locate(line, [source.parent, found.described.parent])
-                yield Told(source, f"line {number}", line, picture)
+                known = picture if picture is not None and is_file(picture) else None
+                yield Told(source, f"line {number}", line, known)
         else:
             raise SightlineError(
                 f"{found.described} names {source}, which is neither a folder of pictures nor a "
