@@ -19,7 +19,7 @@ from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.data.find import contents, is_file, read_lines, split_of, subfolders
+from sightline.data.find import contents, is_file, is_folder, read_lines, split_of, subfolders
 from sightline.data.images import SUFFIXES, image_size
 from sightline.data.packed import DataWarning, MakePacker, Packed, Packer
 from sightline.data.records import RecordError
@@ -132,10 +132,10 @@ def _is_labelled(found: Found) -> bool:
 def _pictures(found: Found) -> Iterator[Told]:
     """Of a split: all in its folders, however deep, and those on its lists."""
     for source in found.sources:
-        if source.is_dir():
+        if is_folder(source):
             files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
             yield from (Told(file, "", "", file) for file in files)
-        elif source.suffix == ".txt" and source.is_file():
+        elif source.suffix == ".txt" and is_file(source):
             for number, line in read_lines(source):
                 picture = _locate(line, [source.parent, found.described.parent])
                 known = picture if picture is not None and is_file(picture) else None
