@@ -51,7 +51,7 @@ def main() -> None:
             batch=args.batch,
             workers=args.workers,
         )
-        published = f"{RELEASES[name].ap:.1f}" if name in RELEASES else "-"
+        published = f"{RELEASES[name].published:.1f}" if name in RELEASES else "-"
         ours, half = 100 * numbers["AP"], 100 * numbers["AP50"]
         seconds = time.perf_counter() - start
         print(f"{name:40} {published:>9} {ours:7.1f} {half:7.1f} {seconds:8.0f}", flush=True)

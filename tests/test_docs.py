@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_table_of_weights_is_whole() -> None:
     table = (ROOT / "docs/weights.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| .* \| \w+ ([\d.]+) \|", table, re.MULTILINE)
-    published = [(name, release.model, release.ap) for name, release in RELEASES.items()]
+    published = [(name, release.model, release.published) for name, release in RELEASES.items()]
     models = {"faster": "faster_rcnn_detectron2", "retinanet": "retinanet"}
     for name, entry in ZOO.items():
         published.append((name, models[name.rpartition("/")[2].partition("_")[0]], entry.ap))

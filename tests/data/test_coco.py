@@ -400,3 +400,8 @@ def test_real_coco_as_pycocotools_reads_it(real_data: Path) -> None:
             box = np.array([x, y, x + w, y + h])
             np.testing.assert_allclose(scene.things.boxes[row].numpy(), box, atol=0.1)
             assert masks[row].equal(torch.from_numpy(theirs.annToMask(annotation)).bool())
+
+
+def test_of_two_keypoints_named_alike_one_stays() -> None:
+    """Each that is moved is moved back by the next mirror."""
+    assert mirrored(["left_eye", "left_eye", "right_eye"]) == (0, 2, 1)

@@ -182,6 +182,8 @@ def test_other_files_are_refused_in_a_line(tmp_path):
 
     refused("are read, Faster R-CNN and RetinaNet; it holds backbone", resnet(50))
     refused("cls_score.bias has 10 rows: damaged", retinanet() | {"head.cls_score.bias": (10,)})
+    refused(r"bbox_pred.bias is \[35\]: damaged", retinanet() | {"head.bbox_pred.bias": (35,)})
+    refused(r"cls_score.weight is \[\]: damaged", retinanet() | {"head.cls_score.weight": ()})
     whole = write(tmp_path / "a.pkl", arrays({"a": (100,)})).read_bytes()
     for length in range(0, len(whole) - 1, 7):
         (tmp_path / "b.pkl").write_bytes(whole[:length])

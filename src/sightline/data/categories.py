@@ -101,9 +101,11 @@ def _keypoints(categories: Sequence[Category], where: str) -> tuple[tuple[str, .
 
 def mirrored(names: Sequence[str]) -> tuple[int, ...]:
     """Which keypoint each becomes in a mirror, by name: left_eye and right_eye, "LEar" does not
-    count but "l_ear" and "ear.R" do; one without a counterpart stays."""
+    count but "l_ear" and "ear.R" do; one without a counterpart that leads back to it stays, as one
+    of two that are named alike."""
     places = {name: place for place, name in enumerate(names)}
-    return tuple(places.get(_other_side(name), place) for place, name in enumerate(names))
+    others = [places.get(_other_side(name), place) for place, name in enumerate(names)]
+    return tuple(other if others[other] == place else place for place, other in enumerate(others))
 
 
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}

@@ -1,10 +1,13 @@
-"""The model of a run: a new one, or one built as that of given weights was."""
+"""What recipes build alike: the model of a run, new or as that of given weights was, and what they
+make of plain values for its data and its optimiser."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sightline.types import Classes
 
 
@@ -32,6 +35,30 @@ def model_of(
         freeze_norm=loaded if freeze_norm is None else freeze_norm,
         **rest,
     )
+
+
+def parts_of(
+    data: "Path | str",
+    *,
+    val: float,
+    val_seed: int,
+    optimizer: str,
+    weight_decay: float | None,
+    schedule: str,
+    repeat: float = 0.0,
+) -> dict[str, Any]:
+    """Fields of a ``Recipe``: data, optimizer, schedule and repeats."""
+    from sightline import optim
+    from sightline.data.balance import repeat_factors
+    from sightline.data.folder import open_dataset
+
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    return {
+        "data": partial(open_dataset, path=data, val=val, seed=val_seed),
+        "optimizer": partial(getattr(optim, optimizer), **decay),
+        "schedule": getattr(optim, schedule),
+        "repeats": partial(repeat_factors, threshold=repeat) if repeat else None,
+    }
 
 
 def build(

@@ -1,10 +1,9 @@
 """Runs of RetinaNet (``models/retinanet.py``)."""
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from sightline.recipes.building import model_of
+from sightline.recipes.building import model_of, parts_of
 from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
 
 
@@ -69,9 +68,6 @@ def retinanet(
         weight_decay: Pull of the weights to zero; left out, 0.0001 with sgd, 0.05 with adamw.
         schedule: How the learning rate falls.
     """
-    from sightline import optim
-    from sightline.data.balance import repeat_factors
-    from sightline.data.folder import open_dataset
     from sightline.data.transforms import Augment
 
     loaded = settings.weights is not None or pretrained
@@ -80,7 +76,6 @@ def retinanet(
     settings = settings.otherwise(
         passes=12, batch=batch, lr=lr, clip=10.0, freeze=2 if loaded else 0
     )
-    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
     return Recipe(
         name="retinanet",
         model=model_of(
@@ -98,10 +93,15 @@ def retinanet(
             long=long,
             size=size,
         ),
-        data=partial(open_dataset, path=data, val=val, seed=val_seed),
         augment=Augment(flip=flip, scale=scale, crop=crop, colour=colour),
-        optimizer=partial(getattr(optim, optimizer), **decay),
-        schedule=getattr(optim, schedule),
         settings=settings,
-        repeats=partial(repeat_factors, threshold=repeat) if repeat else None,
+        **parts_of(
+            data,
+            val=val,
+            val_seed=val_seed,
+            optimizer=optimizer,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            repeat=repeat,
+        ),
     )

@@ -5,13 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.recipes.building import model_of
+from sightline.recipes.building import model_of, parts_of
 from sightline.recipes.faster_rcnn import read_weights
 from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from sightline.data.packed import Dataset
 
 
@@ -83,9 +81,19 @@ def fcn(
         long=long,
         size=size,
     )
-    parts = _parts(data, val, val_seed, optimizer, weight_decay, schedule, class_weights)
+    parts = parts_of(
+        data,
+        val=val,
+        val_seed=val_seed,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        schedule=schedule,
+    )
+    prepare = partial(weigh, weights=read_weights(class_weights)) if class_weights else None
     augment = Augment(flip=flip, scale=scale, crop=crop, colour=colour)
-    return Recipe(name="fcn", model=model, augment=augment, settings=settings, **parts)
+    return Recipe(
+        name="fcn", model=model, augment=augment, settings=settings, prepare=prepare, **parts
+    )
 
 
 def unet(
@@ -152,9 +160,19 @@ def unet(
         long=long,
         size=size,
     )
-    parts = _parts(data, val, val_seed, optimizer, weight_decay, schedule, class_weights)
+    parts = parts_of(
+        data,
+        val=val,
+        val_seed=val_seed,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        schedule=schedule,
+    )
+    prepare = partial(weigh, weights=read_weights(class_weights)) if class_weights else None
     augment = Augment(flip=flip, scale=scale, crop=crop, colour=colour)
-    return Recipe(name="unet", model=model, augment=augment, settings=settings, **parts)
+    return Recipe(
+        name="unet", model=model, augment=augment, settings=settings, prepare=prepare, **parts
+    )
 
 
 def _settings(settings: Settings, lr: float) -> Settings:
@@ -163,30 +181,8 @@ def _settings(settings: Settings, lr: float) -> Settings:
     return settings.otherwise(passes=30, batch=batch, lr=lr * batch / 16, clip=10.0, freeze=0)
 
 
-def _parts(
-    data: Path | str,
-    val: float,
-    val_seed: int,
-    optimizer: str,
-    weight_decay: float | None,
-    schedule: str,
-    class_weights: str | None,
-) -> dict[str, Any]:
-    """What both recipes make of these in the same way."""
-    from sightline import optim
-    from sightline.data.folder import open_dataset
-
-    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
-    return {
-        "data": partial(open_dataset, path=data, val=val, seed=val_seed),
-        "optimizer": partial(getattr(optim, optimizer), **decay),
-        "schedule": getattr(optim, schedule),
-        "prepare": partial(weigh, weights=read_weights(class_weights)) if class_weights else None,
-    }
-
-
 def weigh(
-    model: "nn.Module", data: "Dataset", *, weights: Mapping[str, float] | Literal["balanced"]
+    model: Any, data: "Dataset", *, weights: Mapping[str, float] | Literal["balanced"]
 ) -> None:
     """Let a pixel of each class count as named, or by how many pixels of it there are.
 
@@ -200,4 +196,4 @@ def weigh(
         of_classes = pixel_weights(data)
     else:
         of_classes = named_weights(Classes(data.classes.in_maps), weights)
-    model.weigh(of_classes)  # type: ignore[operator]
+    model.weigh(of_classes)

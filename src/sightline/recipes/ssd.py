@@ -1,10 +1,9 @@
 """Runs of SSD (``models/ssd.py``) and SSDLite (``models/ssdlite.py``)."""
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from sightline.recipes.building import model_of
+from sightline.recipes.building import model_of, parts_of
 from sightline.recipes.recipe import AS_THE_RECIPE_SAYS, Recipe, Settings
 
 
@@ -58,9 +57,6 @@ def ssd(
         weight_decay: Pull of the weights to zero; left out, 0.0005 with sgd, 0.05 with adamw.
         schedule: How the learning rate falls.
     """
-    from sightline import optim
-    from sightline.data.balance import repeat_factors
-    from sightline.data.folder import open_dataset
     from sightline.data.transforms import Augment
 
     loaded = settings.weights is not None or pretrained
@@ -79,14 +75,19 @@ def ssd(
             side=side,
             size=None if side is None else (side, side),
         ),
-        data=partial(open_dataset, path=data, val=val, seed=val_seed),
         augment=Augment(flip=flip, expand=expand, overlap=overlap, distort=distort),
-        optimizer=partial(getattr(optim, optimizer), weight_decay=decay),
-        schedule=getattr(optim, schedule),
         settings=settings.otherwise(
             passes=120, batch=batch, lr=lr, clip=10.0, freeze=1 if loaded else 0
         ),
-        repeats=partial(repeat_factors, threshold=repeat) if repeat else None,
+        **parts_of(
+            data,
+            val=val,
+            val_seed=val_seed,
+            optimizer=optimizer,
+            weight_decay=decay,
+            schedule=schedule,
+            repeat=repeat,
+        ),
     )
 
 
@@ -139,9 +140,6 @@ def ssdlite(
         weight_decay: Pull of the weights to zero.
         schedule: How the learning rate falls.
     """
-    from sightline import optim
-    from sightline.data.balance import repeat_factors
-    from sightline.data.folder import open_dataset
     from sightline.data.transforms import Augment
 
     batch = settings.batch or 192
@@ -159,12 +157,17 @@ def ssdlite(
             side=side,
             size=None if side is None else (side, side),
         ),
-        data=partial(open_dataset, path=data, val=val, seed=val_seed),
         augment=Augment(flip=flip, expand=expand, overlap=overlap, distort=distort),
-        optimizer=partial(optim.sgd, weight_decay=weight_decay),
-        schedule=getattr(optim, schedule),
         settings=settings.otherwise(
             passes=660, batch=batch, lr=0.15 * batch / 192, clip=10.0, freeze=0
         ),
-        repeats=partial(repeat_factors, threshold=repeat) if repeat else None,
+        **parts_of(
+            data,
+            val=val,
+            val_seed=val_seed,
+            optimizer="sgd",
+            weight_decay=weight_decay,
+            schedule=schedule,
+            repeat=repeat,
+        ),
     )

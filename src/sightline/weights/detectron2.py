@@ -55,15 +55,14 @@ class Family:
     scores: str  # the layer that counts classes
     background: int  # 1 where it has a row for it
     anchors: int  # of a cell, in that layer
-    first: int  # level of the pyramid
     renames: tuple[tuple[str, str], ...]
     by_size: tuple[str, ...] = ()  # layers with sizes x ratios anchors
 
 
 _BODY = "backbone.body"
 _RESNET = (
-    (r"^backbone\.bottom_up\.stem\.conv1\.norm\.", "backbone.body.bn1."),
-    (r"^backbone\.bottom_up\.stem\.conv1\.", "backbone.body.conv1."),
+    (r"^backbone\.bottom_up\.stem\.conv1\.norm\.", f"{_BODY}.bn1."),
+    (r"^backbone\.bottom_up\.stem\.conv1\.", f"{_BODY}.conv1."),
     *(
         (
             rf"^backbone\.bottom_up\.res{stage + 1}\.(\d+)\.{there}",
@@ -79,14 +78,25 @@ _RESNET = (
     ),
 )
 
+
+def _pyramid(first: int) -> list[tuple[str, str]]:
+    """``first``: its finest level."""
+    levels = [
+        (rf"^backbone\.fpn_{part}{first + i}\.", f"fpn.{part}.{i}.0.")
+        for part in ("lateral", "output")
+        for i in range(4)
+    ]
+    return [*levels, (r"^backbone\.top_block\.", "fpn.")]
+
+
 FAMILIES = {
     "roi_heads.box_predictor.cls_score": Family(
         model="faster_rcnn_detectron2",
         scores="roi_heads.box_predictor.cls_score",
         background=1,
         anchors=1,
-        first=2,
         renames=(
+            *_pyramid(first=2),
             (r"^proposal_generator\.rpn_head\.conv\.", "rpn.convs.0."),
             (r"^proposal_generator\.rpn_head\.objectness_logits\.", "rpn.objectness."),
             (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "rpn.box_shift."),
@@ -101,8 +111,8 @@ FAMILIES = {
         scores="head.cls_score",
         background=0,
         anchors=9,
-        first=3,
         renames=(
+            *_pyramid(first=3),
             *((rf"^head\.cls_subnet\.{2 * i}\.", f"class_head.convs.{i}.0.") for i in range(4)),
             *((rf"^head\.bbox_subnet\.{2 * i}\.", f"box_head.convs.{i}.0.") for i in range(4)),
             (r"^head\.cls_score\.", "class_head.last."),
@@ -129,11 +139,15 @@ def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = 
         SightlineError: none of the models known here.
     """
     family = _family(path, state)
-    rows = len(state[f"{family.scores}.bias"])
+    rows = state[f"{family.scores}.bias"].numel()
     count, rest = divmod(rows, family.anchors)
     if rest or count - family.background < 1:
         raise SightlineError(f"{path}: {family.scores}.bias has {rows} rows: damaged?")
     kept = {key: value for key, value in state.items() if not _DROPPED.search(key)}
+    for layer in family.by_size:
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            if name in kept and (kept[name].ndim == 0 or len(kept[name]) % family.anchors):
+                raise SightlineError(f"{path}: {name} is {list(kept[name].shape)}: damaged?")
     tensors = {_rename(key, family): _ours(key, value, family) for key, value in kept.items()}
     depth = 101 if any(key.startswith("backbone.body.layer3.6.") for key in tensors) else 50
     options: dict[str, Any] = {"backbone": f"msra_resnet{depth}", "freeze_norm": True}
@@ -169,13 +183,7 @@ def _classes(count: int) -> Classes:
 
 
 def _rename(key: str, family: Family) -> str:
-    levels = [
-        (rf"^backbone\.fpn_{part}{family.first + i}\.", f"fpn.{part}.{i}.0.")
-        for part in ("lateral", "output")
-        for i in range(4)
-    ]
-    top = (r"^backbone\.top_block\.", "fpn.")
-    for pattern, replacement in (*_RESNET, *levels, top, *family.renames):
+    for pattern, replacement in (*_RESNET, *family.renames):
         renamed, found = re.subn(pattern, replacement, key)
         if found:
             return renamed

@@ -27,7 +27,7 @@ class Release:
     the file, but for what ``renames`` make of them."""
 
     enum: str  # torchvision's name for the file
-    ap: float  # published, COCO val2017, percent; of label maps mIoU on VOC's classes
+    published: float  # on COCO val2017, percent: AP, or mIoU of label maps
     model: str
     options: Mapping[str, Any]
     renames: tuple[tuple[str, str], ...]
@@ -120,7 +120,7 @@ _SSD_MOBILE = (
 )
 _MAP = Release(
     enum="FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
-    ap=60.5,
+    published=60.5,
     model="fcn",
     options={"backbone": "resnet50"},
     renames=(
@@ -142,13 +142,13 @@ RELEASES = {
     "fcn_resnet101": replace(
         _MAP,
         enum="FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1",
-        ap=63.7,
+        published=63.7,
         options={"backbone": "resnet101"},
         holds=(*_MAP.holds, "backbone.layer3.22.conv1.weight"),
     ),
     "fasterrcnn_resnet50_fpn": Release(
         enum="FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
-        ap=37.0,
+        published=37.0,
         model="faster_rcnn",
         options={"backbone": "resnet50", "freeze_norm": True, "even_anchors": True},
         renames=(*_TWO_STAGES, _FC),
@@ -158,7 +158,7 @@ RELEASES = {
     ),
     "fasterrcnn_resnet50_fpn_v2": Release(
         enum="FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
-        ap=46.7,
+        published=46.7,
         model="faster_rcnn_v2",
         options={"backbone": "resnet50", "even_anchors": True},
         renames=(*_TWO_STAGES, _CONVS, (r"^roi_heads\.box_head\.5\.", "box_head.body.fc.")),
@@ -167,7 +167,7 @@ RELEASES = {
     ),
     "fasterrcnn_mobilenet_v3_large_fpn": Release(
         enum="FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1",
-        ap=32.8,
+        published=32.8,
         model="faster_rcnn",
         options=_MOBILE_OPTIONS,
         renames=(*_TWO_STAGES, _FC, _MOBILE),
@@ -177,7 +177,7 @@ RELEASES = {
     ),
     "fasterrcnn_mobilenet_v3_large_320_fpn": Release(
         enum="FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1",
-        ap=22.8,
+        published=22.8,
         model="faster_rcnn",
         options={**_MOBILE_OPTIONS, "candidates": 150, "proposals": 150},
         renames=(*_TWO_STAGES, _FC, _MOBILE),
@@ -189,7 +189,7 @@ RELEASES = {
     ),
     "retinanet_resnet50_fpn": Release(
         enum="RetinaNet_ResNet50_FPN_Weights.COCO_V1",
-        ap=36.4,
+        published=36.4,
         model="retinanet",
         options={
             "backbone": "resnet50",
@@ -205,7 +205,7 @@ RELEASES = {
     ),
     "retinanet_resnet50_fpn_v2": Release(
         enum="RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1",
-        ap=41.5,
+        published=41.5,
         model="retinanet",
         options={
             "backbone": "resnet50",
@@ -220,7 +220,7 @@ RELEASES = {
     ),
     "fcos_resnet50_fpn": Release(
         enum="FCOS_ResNet50_FPN_Weights.COCO_V1",
-        ap=39.2,
+        published=39.2,
         model="fcos",
         options={
             "backbone": "resnet50",
@@ -235,7 +235,7 @@ RELEASES = {
     ),
     "ssd300_vgg16": Release(
         enum="SSD300_VGG16_Weights.COCO_V1",
-        ap=25.1,
+        published=25.1,
         model="ssd",
         options={"backbone": "vgg16"},
         renames=(*_SSD_HEADS, *_SSD_VGG),
@@ -255,7 +255,7 @@ RELEASES = {
     ),
     "ssdlite320_mobilenet_v3_large": Release(
         enum="SSDLite320_MobileNet_V3_Large_Weights.COCO_V1",
-        ap=21.3,
+        published=21.3,
         model="ssdlite",
         options={"backbone": "tv_mobilenet_v3_large_ssd_reduced"},
         renames=(*_SSD_HEADS, *_SSD_MOBILE),
