@@ -75,6 +75,13 @@ def test_drawn_photos_and_coco_results(model: str, photos: Path, tmp_path: Path)
     assert (row["image_id"], row["category_id"], row["bbox"]) == (123, 3, [2, 3, 10, 6])
 
 
+def test_a_drawing_is_no_larger_than_a_jpeg_can_be(model: str, tmp_path: Path) -> None:
+    Image.new("RGB", (70_000, 20)).save(tmp_path / "long.png")
+    assert main(["predict", model, str(tmp_path / "long.png"), "--out", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "long.jpg") as image:
+        assert image.size == (65_500, 19)
+
+
 def test_no_drawing_replaces_another(model: str, photos: Path, tmp_path: Path) -> None:
     """The second a would take the name that a-2 has."""
     names = ["a-2.png", "a.png", "a.bmp", "a.gif"]

@@ -205,7 +205,7 @@ def test_flaws_are_named(tmp_path: Path, wrong: Any, message: str) -> None:
         ),
         (
             {"pan_seg_file_name": "x.png", "segments_info": [{"id": 1, "category_id": 9}]},
-            "line 2 has a segment of category 9, which has no name",
+            "line 2 has a segment of category 9, which has no name in metadata.json or classes.txt",
         ),
     ],
 )

@@ -195,3 +195,15 @@ def test_names_are_those_of_the_zoo():
     assert set(ZOO) < set(weights.NAMES)
     url = zoo_url("COCO-Detection/retinanet_R_50_FPN_1x")
     assert url.endswith("COCO-Detection/retinanet_R_50_FPN_1x/190397773/model_final_bfca0b.pkl")
+
+
+def test_a_bytearray_cut_short_is_told_once(tmp_path):
+    """CPython's own reader would report it besides, as an error that nobody can catch."""
+    whole = write(tmp_path / "a.pkl", {"a": bytearray(100_000)}, protocol=5).read_bytes()
+    (tmp_path / "b.pkl").write_bytes(whole[:1000])
+    with pytest.raises(SightlineError, match=r"b\.pkl: no PyTorch file"):
+        weights.pickles.tensors_in(tmp_path / "b.pkl")
+    told_long = whole.replace((100_000).to_bytes(8, "little"), (1 << 60).to_bytes(8, "little"))
+    (tmp_path / "b.pkl").write_bytes(told_long)
+    with pytest.raises(SightlineError, match=r"b\.pkl: no PyTorch file"):
+        weights.pickles.tensors_in(tmp_path / "b.pkl")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sightline.types import Classes, Scene
 
 DRAWERS = 2  # threads that draw
+LARGEST = (65_500, 65_500)  # pixels that libjpeg writes; a larger photo's drawing is made smaller
 MAPS = "maps"  # the folder of label maps, in that of the drawn photos
 
 
@@ -194,6 +195,7 @@ def _draw(found: "Found", classes: "Classes", target: Path) -> _Drawn:
     picture = draw(found.picture, found.scene, classes)
     if found.scene.moment is not None:
         return _Drawn(found, target, picture)
+    picture.thumbnail(LARGEST)
     with replacing(target) as beside:
         picture.save(beside, quality=92)
     if found.scene.semantic is not None:

@@ -34,6 +34,7 @@ from sightline.types import UNLABELLED, Classes, Segment
 
 Record = dict[str, Any]
 LOOKED_FOR = "JSON lines of Detectron2 (*.jsonl)"
+_UNNAMED = "which has no name in metadata.json or classes.txt"
 _LAYERS = ("annotations", "sem_seg_file_name", "pan_seg_file_name")
 
 
@@ -214,7 +215,7 @@ def _thing(
 ) -> None:
     category = field(thing, "category_id", int, where)
     if category not in classes.ids:
-        told = f"{where} is of category {category}, which has no name"
+        told = f"{where} is of category {category}, {_UNNAMED}"
         raise RecordError("unknown-class", told)
     polygons, counts = read_segmentation(thing.get("segmentation"), size, where)
     box = _box(thing, where) or box_around(polygons, counts, size)
@@ -285,5 +286,5 @@ def _segment(info: Any, classes: Classes, where: str) -> Segment:
     if told is not None and not thing:
         label = len(classes) + category
     if not 0 <= label < len(classes) + len(classes.stuff) or (thing and label >= len(classes)):
-        raise SightlineError(f"{where} has a segment of category {category}, which has no name")
+        raise SightlineError(f"{where} has a segment of category {category}, {_UNNAMED}")
     return Segment(number, label, thing, ignore=flag(info, "iscrowd", where))

@@ -1,10 +1,11 @@
 """Tensors out of pickles, which could run any program: nothing but tensors is made of them."""
 
 import pickle
+import pickletools
 import struct
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:  # of a path whose name tells another format torch reads that
             if path.suffix == ".pkl":
-                content = _Arrays(file).load()
+                content = _arrays(file)
             else:
                 content = torch.load(file, map_location="cpu", weights_only=True)
         state = content.get("model", content) if isinstance(content, dict) else {}
@@ -66,6 +67,18 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
 }
+
+
+def _arrays(file: BinaryIO) -> Any:
+    """Looked through first: CPython reports a bytearray that is cut short on its own account, too.
+
+    Raises:
+        pickle.UnpicklingError: what is in it is neither a dict, a number, a string nor an array.
+    """
+    for _ in pickletools.genops(file):
+        pass
+    file.seek(0)
+    return _Arrays(file).load()
 
 
 class _Arrays(pickle.Unpickler):
