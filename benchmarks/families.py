@@ -184,7 +184,7 @@ FAMILIES: dict[str, Family] = {
     "retinanet": one_stage(
         fields={"logits": "cls_logits", "deltas": "bbox_regression"},
         last={
-            "head.classification_head.cls_logits": (-9.0, 1.8),
+            "head.classification_head.cls_logits": (-7.0, 1.1),
             "head.regression_head.bbox_reg": (0.0, 0.3),
         },
         candidates=retinanet_candidates,
@@ -204,4 +204,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "ssd": ssd_family(""),
     "ssdlite": ssd_family(".1"),
+}
+
+# The layers whose outputs a random twin spreads as a trained model's, by the same names.
+STAGES: dict[str, Sequence[Last]] = {
+    **{name: family.stages for name, family in FAMILIES.items()},
+    "fcn": [{"classifier.4": (0.0, 2.0), "aux_classifier.4": (0.0, 2.0)}],
 }

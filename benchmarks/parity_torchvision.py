@@ -1,4 +1,4 @@
-"""Ours beside torchvision's detectors, weights carried over by our own converter.
+"""Ours beside torchvision's models, weights carried over by our own converter.
 
     SIGHTLINE_DATA=DIR python -m benchmarks.parity_torchvision [NAME ...] [--photos 20]
 
@@ -10,6 +10,9 @@ in padded batches of four, each library with its own preprocessing:
 - what the family predicts on the way (``families.py``: logits and deltas of a first stage, say, or
   the box head on torchvision's proposals): the largest difference as a share of the largest value;
 - final detections, one to one: same class, within 0.05 px and 1e-4 in score.
+
+Of a model of label maps: the logits, torchvision's photos brought in form by its own preset, and
+the labels of all pixels.
 
 Where a detection has no partner, the comparisons that came out differently in the two libraries are
 shown, with both values: near ties, or a bug.
@@ -29,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from benchmarks.families import FAMILIES
@@ -37,7 +41,6 @@ from sightline.data.images import read_image
 from sightline.types import Instances
 from sightline.weights.releases import RELEASES
 
-DETECTORS = [name for name, release in RELEASES.items() if not release.stuff]
 PIXELS, SCORE, RELATIVE = 0.05, 1e-4, 1e-4
 
 
@@ -48,7 +51,7 @@ class Parity:
     name: str
     ways: str
     photos: int = 0
-    detections: int = 0
+    detections: int = 0  # or pixels
     matched: int = 0
     fewest: int = 10**6
     ties: int = 0
@@ -124,6 +127,32 @@ def compare(theirs: Any, ours: Any, photos: Photos, parity: Parity) -> None:
         parity.flips += [f"{photo}: {line}" for line in (alone + flips if flips else [])]
 
 
+@torch.no_grad()
+def compare_maps(theirs: Any, ours: Any, photos: Photos, parity: Parity) -> None:
+    """One batch through both."""
+    images, _ = ours.preprocess(photos)
+    prepare = torchvision.models.get_weight(RELEASES[parity.name].enum).transforms()
+    pixels = torch.zeros_like(images.pixels)
+    for canvas, photo in zip(pixels, photos, strict=True):
+        placed = prepare(photo)
+        canvas[:, : placed.shape[1], : placed.shape[2]] = placed
+    there = theirs(pixels)["out"][:, [*ours.card.classes.ids, 0]]
+    here = ours(images)
+    parity.note("pixels", pixels, images.pixels)
+    parity.note("logits", there, here)
+    differ = there.argmax(1) != here.argmax(1)
+    two_best = here.topk(2, dim=1).values
+    margin = (two_best[:, 0] - two_best[:, 1])[differ] / here.abs().max()
+    parity.photos += len(photos)
+    parity.detections += differ.numel()
+    parity.matched += differ.numel() - int(differ.sum())
+    parity.fewest = min(parity.fewest, len(here.argmax(1).unique()))
+    if len(margin):
+        parity.flips.append(f"labels differ where the two best are {margin.max():.1e} apart")
+    if (margin > RELATIVE).any():
+        parity.unexplained.append("some of these are no near ties")
+
+
 def match(
     parity: Parity, ours: Instances, theirs: dict[str, Tensor], ids: Sequence[int]
 ) -> tuple[list[str], list[str], float]:
@@ -178,8 +207,9 @@ def measure(
     results = []
     for ways, size in (("singly", 1), (f"by {batch}", batch)):
         parity = Parity(name, ways)
+        look = compare_maps if RELEASES[name].stuff else compare
         for start in range(0, len(photos), size):
-            compare(theirs, ours, photos[start : start + size], parity)
+            look(theirs, ours, photos[start : start + size], parity)
         results.append(parity)
     return results
 
@@ -197,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", choices=[*DETECTORS, []], default=DETECTORS)
+    parser.add_argument("names", nargs="*", choices=[*RELEASES, []], default=list(RELEASES))
     parser.add_argument("--data", default=os.environ.get("SIGHTLINE_DATA"))
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--calibration", type=int, default=8)
@@ -214,7 +244,8 @@ def main() -> None:
         theirs = random_twin(name, calibration)
         results += measure(name, theirs, carried_over(name, theirs), photos)
         report(results[-2:])
-        assert all(parity.fewest >= 20 for parity in results[-2:]), "too few detections to compare"
+        least = 10 if RELEASES[name].stuff else 20
+        assert all(parity.fewest >= least for parity in results[-2:]), "too few answers to compare"
         assert all(parity.ties <= parity.detections * 0.01 for parity in results[-2:])
     if args.json:
         args.json.write_text(json.dumps([asdict(parity) for parity in results], indent=1))

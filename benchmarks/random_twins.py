@@ -1,4 +1,4 @@
-"""torchvision's detectors with random weights that answer as trained ones do, to compare ours with.
+"""torchvision's models with random weights that answer as trained ones do, to compare ours with.
 
 BatchNorm statistics come from one pass over photos; the last layers are fitted so that their
 answers spread over the photos as a trained model's do.
@@ -15,32 +15,48 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation
+from torchvision.transforms._presets import SemanticSegmentation
 
-from benchmarks.families import FAMILIES
+from benchmarks.families import STAGES
 from sightline import weights
 from sightline.weights.releases import RELEASES, Rows
 
 Photos = Sequence[Tensor]  # [3, H, W] bytes
 
 
+def ask(model: Any, photos: Photos) -> Any:
+    """A detector takes photos in their values of 0 to 1; what makes label maps, photos as its
+    preset brings them, of which one after the other is asked here."""
+    if hasattr(model, "transform"):
+        return model([photo / 255 for photo in photos])
+    prepare = SemanticSegmentation(resize_size=520)
+    return [model(prepare(photo)[None]) for photo in photos]
+
+
+def empty_twin(name: str, **options: Any) -> Any:
+    """torchvision's model of that name with the parts that its published file fills."""
+    builder = torchvision.models.get_model_builder(name)
+    second = {"aux_loss": True} if RELEASES[name].stuff else {}
+    return builder(weights=None, weights_backbone=None, **second, **options).eval()
+
+
 def random_twin(name: str, photos: Photos, seed: int = 0, **options: Any) -> nn.Module:
     """torchvision's model of that name as it would be with trained weights of this seed."""
     torch.manual_seed(seed)
     release = RELEASES[name]
-    builder = torchvision.models.get_model_builder(name)
-    model: Any = builder(weights=None, weights_backbone=None, **options).eval()
+    model = empty_twin(name, **options)
     tame(model)
     gather_statistics(model, photos)
     if release.options.get("freeze_norm"):
         freeze(model.backbone.body, eps=release.trained_eps)
-    for stage in FAMILIES[release.model].stages:
+    for stage in STAGES[release.model]:
         layers = {layer: model.get_submodule(layer) for layer in stage}
         inputs = inputs_of(layers, model, photos)
         for layer, (mean, std) in stage.items():
             fit_last_layer(layers[layer], inputs[layer], mean, std)
         gather_statistics(model, photos)  # what comes after it is given something else now
     for layer, rows in release.last.items():
-        if rows.values == 1:
+        if rows.values == 1 and not release.stuff:
             leave_gaps(model.get_submodule(layer), rows, categories(name))
     return model
 
@@ -97,7 +113,7 @@ def inputs_of(
         module.register_forward_hook(partial(keep, layer=layer)) for layer, module in layers.items()
     ]
     for photo in photos:
-        model([photo / 255])
+        ask(model, [photo])
     for hook in hooks:
         hook.remove()
     return {layer: torch.cat(rows) for layer, rows in seen.items()}
@@ -141,9 +157,10 @@ def gather_statistics(model: Any, photos: Photos) -> None:
         norm.train()
     # What stretches all pictures to one size can have a last map of one cell, whose statistics take
     # two pictures.
-    together = 1 if model.transform.fixed_size is None else 2
+    fixed = hasattr(model, "transform") and model.transform.fixed_size is not None
+    together = 2 if fixed else 1
     for first in range(0, len(photos) if norms else 0, together):
-        model([photo / 255 for photo in photos[first : first + together]])
+        ask(model, photos[first : first + together])
     model.eval()
 
 

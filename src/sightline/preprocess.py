@@ -50,7 +50,7 @@ class Preprocess:
     ``resize`` "bytes" rounds the size and resizes the bytes (fast); "torchvision" does as
     torchvision's detection models do: the size rounded down (640 columns scaled by 5/3 become
     1066), the picture normalised first and resized then; "bytes_down" as its segmentation models
-    do: the size rounded down, the bytes resized.
+    do with tensors: the size rounded down, the bytes resized and each rounded once.
 
     Raises:
         SightlineError: a size below one pixel or beyond any picture's, means or deviations that
@@ -151,12 +151,14 @@ class Preprocess:
     def _resize(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         if _size(picture) == size:
             return picture
-        if picture.dtype == torch.uint8 and picture.device.type != "cpu":
+        fast = self.resize == "bytes" and picture.device.type == "cpu"
+        if picture.dtype == torch.uint8 and not fast:
             return self._interpolate(picture.float(), size).round().clamp(0, 255).byte()
         return self._interpolate(picture, size)
 
     def _interpolate(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
-        """Of bytes on a CPU alone: PyTorch has no such kernel elsewhere."""
+        """Of bytes on a CPU alone, where they are rounded after the columns and after the rows:
+        PyTorch has no such kernel elsewhere."""
         return F.interpolate(
             picture[None], size=size, mode="bilinear", align_corners=False, antialias=self.antialias
         )[0]

@@ -66,6 +66,15 @@ def test_preprocessing_is_theirs(name):
         assert ours.fixed is None
 
 
+@pytest.mark.parametrize("name", [name for name in RELEASES if name not in DETECTORS])
+@pytest.mark.parametrize("size", [(100, 130), (1200, 700)])
+def test_the_photos_of_label_maps_are_those_of_their_preset(name, size):
+    photo = picture(*size)
+    images, _ = RELEASES[name].preprocess([photo])
+    transform = torchvision.models.get_weight(RELEASES[name].enum).transforms()
+    assert torch.equal(images.pixels[0], transform(photo))
+
+
 def test_classes_are_coco_s():
     names = categories("fasterrcnn_resnet50_fpn")
     assert (len(names), names[0], names[1], names[90]) == (
