@@ -40,11 +40,12 @@ Answer = Callable[[Images], Any]
 
 class Form(NamedTuple):
     answer: Answer
-    dense: Answer  # objectness and deltas of each level, from which proposals are chosen
+    open: Answer  # the same, of one that shows what it chose from: as ``Open`` does
 
 
-class Dense(nn.Module):
-    """The part of a model before anything is chosen."""
+class Open(nn.Module):
+    """A model that also gives what its proposals are chosen from: objectness and deltas of each
+    level."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -52,7 +53,8 @@ class Dense(nn.Module):
 
     def forward(self, images: Images) -> Any:
         outputs = self.model.outputs(images)
-        return outputs.objectness, outputs.deltas
+        selected = self.model.select(outputs, images)
+        return Detections(*selected[:3]), outputs.objectness, outputs.deltas
 
 
 def exported(model: Any, paths: list[Path], file: Path) -> Form:
@@ -62,24 +64,29 @@ def exported(model: Any, paths: list[Path], file: Path) -> Form:
         program = to_graph(part, model.preprocess(photos)[0]).module(check_guards=False)
         return lambda images: program(pixels=images.pixels, sizes=images.sizes)
 
-    return Form(run(model), run(Dense(model)))
+    return Form(run(model), run(Open(model)))
 
 
 def written(to: Any, model: Any, paths: list[Path], file: Path) -> Form:
     path = file.with_suffix(".onnx" if to == "onnx" else ".xml")
     export(model, path, to, paths[:1])
-    graph = file.with_name("dense.onnx")
-    part = Dense(copy.deepcopy(model))
+    graph = file.with_name("open.onnx")
+    part = Open(copy.deepcopy(model))
     fold_norms(part)
     images, _ = model.preprocess([read_image(path) for path in paths[:2]])
     write_onnx(part, images, Header.of(model), graph)
     run = (in_onnx if to == "onnx" else in_openvino)(graph)
 
-    def dense(images: Images) -> Any:
+    def opened(images: Images) -> Any:
         values = run(images._asdict())
-        return values[: len(values) // 2], values[len(values) // 2 :]
+        answer, (objectness, deltas) = Detections(*values[:3]), halves(values[3:])
+        return answer, objectness, deltas
 
-    return Form(Exported.open(path), dense)
+    return Form(Exported.open(path), opened)
+
+
+def halves(values: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    return values[: len(values) // 2], values[len(values) // 2 :]
 
 
 def in_onnx(graph: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
@@ -111,7 +118,7 @@ def in_openvino(graph: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
 
 
 def fused(model: Any, paths: list[Path], file: Path, compile: bool = False) -> Form:
-    return Form(fuse(model, compile=compile), Dense(fuse(model)))
+    return Form(fuse(model, compile=compile), Open(fuse(model)))
 
 
 FORMS: dict[str, Callable[[Any, list[Path], Path], Form]] = {
@@ -151,7 +158,7 @@ def report(model: Any, forms: dict[str, Form], photos: list[Tensor]) -> int:
             for name, form in forms.items():
                 found = form.answer(images)
                 totals[name] += agree(eager, found)
-                shown, without = ties(model, images, outputs, eager, found, form)
+                shown, without = ties(model, images, outputs, eager, found, form.open)
                 missing += without
                 for line in shown:
                     print(f"    {name}, from photo {first}, {line}", flush=True)
@@ -164,16 +171,21 @@ def report(model: Any, forms: dict[str, Form], photos: list[Tensor]) -> int:
 
 
 def ties(
-    model: Any, images: Images, outputs: Any, eager: Any, found: Any, form: Form
+    model: Any, images: Images, outputs: Any, eager: Any, found: Any, opened: Answer
 ) -> tuple[list[str], int]:
     """A line for each choice behind the detections of a batch that have no partner, and the number
     of pictures with some for which none is seen. What the answers themselves do not show was chosen
-    before, among the proposals."""
-    lines, missing = [], 0
+    before, among the proposals: ``opened`` tells it, where it answers as what it shows the inside
+    of."""
+    lines, missing, inside = [], 0, None
     for row in range(len(images.sizes)):
         one, two = (Detections(*(v[row] for v in given[:3])) for given in (eager, found))
         shown, left = answer_ties(one, two, model.selection)
-        flips = left and proposal_flips(model.rpn, outputs, images, form.dense(images), row)
+        flips: list[str] = []
+        if left:
+            inside = inside or opened(images)
+            if agree(Detections(*found[:3]), inside[0]).unmatched == 0:
+                flips = proposal_flips(model.rpn, outputs, images, inside[1:], row)
         missing += bool(left and not flips)
         lines += [*shown, *(f"{line}: of other proposals" for line in left), *flips]
     return lines, missing
