@@ -104,12 +104,14 @@ def _cut(what: str, values: Tensor, count: int) -> list[str]:
 
 
 def _suppression(what: str, boxes: Tensor, scores: Tensor, limit: float) -> list[str]:
-    """Pairs that overlap too much in one library only, or whose order differs."""
+    """Pairs that overlap too much in one library only, or whose order differs or is chance, their
+    scores being equal."""
     first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1)
     overlaps = box_ops.iou(boxes, boxes)[:, first, second]
     flips = _threshold(f"{what}, IoU", overlaps, limit)
-    better = scores[:, first] > scores[:, second]
-    swapped = (better[0] != better[1]) & (overlaps > limit).any(dim=0)
+    order = (scores[:, first] - scores[:, second]).sign()
+    chance = (order[0] != order[1]) | (order == 0).any(dim=0)
+    swapped = chance & (overlaps > limit).any(dim=0)
     for k in swapped.nonzero().flatten():
         a, b = (_line("", scores[:, side[k]]) for side in (first, second))
         flips.append(f"{what}, order of two that overlap:{a};{b}")

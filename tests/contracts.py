@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 import sightline.models
 from sightline import weights
+from sightline.agreement import agree
 from sightline.data.packed import Dataset
-from sightline.export import to_graph
+from sightline.export import to_graph, write_onnx
 from sightline.fuse import fuse
 from sightline.metrics.detection import coco_numbers
 from sightline.metrics.evaluation import Evaluation
 from sightline.metrics.semantic import semantic_numbers
 from sightline.ops import boxes as box_ops
-from sightline.runtime import form_of_answers
+from sightline.runtime import Exported, Header, form_of_answers
 from sightline.types import Classes, Images, Instances, Loss, Placement, Scene
 
 COLOURS = ((230, 40, 40), (40, 200, 60), (60, 80, 240))
@@ -271,6 +272,32 @@ def assert_exports(case: Case) -> None:
     assert form == form_of_answers(model)
 
 
+def assert_becomes_onnx(case: Case, folder: Path) -> None:
+    """ONNX Runtime answers as eager does: on the batch that was seen and on one picture of another
+    shape."""
+    model = trained(case)
+    drawn, scenes = pictures()
+    batch, alone = (batch_of(case, model, drawn[:n], scenes[:n]) for n in (2, 1))
+    write_onnx(model, batch.images, Header.of(model), folder / "model.onnx")
+    assert_same_answers(model, Exported.open(folder / "model.onnx"), [batch.images, alone.images])
+
+
+def assert_compiles(case: Case) -> None:
+    """Fused and compiled into one graph, which takes batches of any shape, it answers as before."""
+    model = trained(case)
+    drawn, scenes = pictures()
+    batches = [batch_of(case, model, drawn[:n], scenes[:n]).images for n in (2, 1)]
+    assert_same_answers(model, fuse(model, compile=True), batches)
+
+
+def assert_same_answers(model: Any, other: Any, batches: list[Images]) -> None:
+    for images in batches:
+        with torch.no_grad():
+            found = agree(model(images), other(images))
+        assert found.holds, found
+        assert found.matched + found.labelled > 0
+
+
 def tensors(selected: Any) -> list[Tensor]:
     """All tensors of a tensor, a NamedTuple or a dict of such."""
     if isinstance(selected, Tensor):
@@ -307,6 +334,7 @@ CONTRACTS = [
     assert_fused_equals_eager,
     assert_exports,
 ]
+FORMS = [assert_becomes_onnx, assert_compiles]  # minutes, all together
 
 
 def assert_dataset(dataset: Dataset) -> None:

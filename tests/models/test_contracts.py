@@ -95,6 +95,17 @@ def test_contract(case: Case, contract: Callable[..., None], tmp_path: Path) -> 
         contract(case)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("contract", contracts.FORMS, ids=lambda contract: contract.__name__)
+@pytest.mark.parametrize("case", [case for case in CASES if case.name not in PROBES], ids=str)
+def test_form(case: Case, contract: Callable[..., None], tmp_path: Path) -> None:
+    if contract is contracts.assert_becomes_onnx:
+        contract(case, tmp_path)
+    else:
+        contract(case)
+
+
 @pytest.mark.parametrize(
     "probe",
     [probes.Grid, probes.Queries, probes.Outside, probes.LabelMap, probes.Words, probes.Width],
