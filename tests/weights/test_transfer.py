@@ -106,6 +106,21 @@ def test_one_set_of_shifts_for_all_classes_is_loaded(tmp_path):
     assert outcomes(result)["class_head.last.weight"] == NEW_CLASSES
 
 
+def test_the_norms_of_retinanet_s_towers_have_no_rows_for_classes(tmp_path):
+    """They stand under the names that SSDLite's last layers have. 32 channels would divide into
+    three classes and background eight times over."""
+    options = {"backbone": "test_resnet", "channels": 32, "convs": 1, "head_norm": True}
+    given = create("retinanet", ["cat", "dog", "cow"], **options)
+    torch.nn.init.normal_(given.class_head.convs[0][1].weight)
+    weights.save(given, tmp_path / "given.safetensors")
+    for classes in (["emu", "dog", "cat"], ["dog", "emu"]):
+        own = create("retinanet", classes, **options)
+        result = weights.transfer(own, tmp_path / "given.safetensors")
+        assert outcomes(result)["class_head.convs.0.1.weight"] == LOADED
+        assert own.class_head.convs[0][1].weight.equal(given.class_head.convs[0][1].weight)
+        assert outcomes(result)["class_head.last.weight"] == BY_NAME
+
+
 @pytest.mark.parametrize("family", ["ssd", "ssdlite"])
 def test_the_rows_of_ssd_go_by_anchor_and_class(family, tmp_path):
     """Four or six boxes a cell, each with a row a class and one for background."""
