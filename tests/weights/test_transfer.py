@@ -121,6 +121,31 @@ def test_the_norms_of_retinanet_s_towers_have_no_rows_for_classes(tmp_path):
         assert outcomes(result)["class_head.last.weight"] == BY_NAME
 
 
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [
+        (["dog", "cat"], [1, 0]),
+        (["emu", "dog"], [None, 1]),
+        (["cow"], [2]),
+        (["emu", "yak", "ape"], [None] * 3),
+    ],
+)
+def test_the_classes_of_fcos_go_by_name(classes, rows, tmp_path):
+    options = {"backbone": "test_resnet", "channels": 64, "convs": 1}
+    given = create("fcos", ["cat", "dog", "cow"], **options)
+    weights.save(given, tmp_path / "given.safetensors")
+    own = create("fcos", classes, **options)
+    fresh = own.class_head.last[0].weight.clone()
+    result = weights.transfer(own, tmp_path / "given.safetensors")
+    theirs, ours = given.class_head.last[0].weight, own.class_head.last[0].weight
+    for row, old, source in zip(ours, fresh, rows, strict=True):
+        assert row.equal(old if source is None else theirs[source])
+    expected = NEW_CLASSES if set(rows) == {None} else BY_NAME
+    assert outcomes(result)["class_head.last.0.weight"] == expected
+    assert outcomes(result)["class_head.last.0.bias"] == expected
+    assert outcomes(result)["box_head.last.1.weight"] == LOADED, "centreness is no class's"
+
+
 @pytest.mark.parametrize("family", ["ssd", "ssdlite"])
 def test_the_rows_of_ssd_go_by_anchor_and_class(family, tmp_path):
     """Four or six boxes a cell, each with a row a class and one for background."""

@@ -27,6 +27,7 @@ CLASS_ROWS = {
     "box_head.box_shift": Block(4),
     "class_head.last": Block(1, anchors=9),  # RetinaNet
     "box_head.last": Block(4, anchors=9),
+    "class_head.last.0": Block(1),  # FCOS
     **{f"class_head.convs.{level}": Block(1, anchors=None) for level in range(12)},  # SSD
     **{f"class_head.convs.{level}.1": Block(1, anchors=None) for level in range(6)},  # SSDLite
     "head.score": Block(1, maps=True),  # FCN
