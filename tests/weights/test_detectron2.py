@@ -154,6 +154,15 @@ def test_a_user_s_own_model_of_a_training(tmp_path):
     assert found.tensors["box_head.class_score.weight"].shape == (4, 1024)
 
 
+@pytest.mark.parametrize("shapes", [faster_rcnn(classes=2), retinanet(classes=2)])
+@pytest.mark.parametrize("name", ["COCO-Detection/retinanet_R_50_FPN_1x", None])
+def test_where_the_weights_are_from(shapes, name, tmp_path):
+    made = from_detectron2(tmp_path / "a.pkl", empty(shapes), name)
+    assert made.source == (name or str(tmp_path / "a.pkl"))
+    origin = {"source": "detectron2", "file": "a.pkl"} | ({"weights": name} if name else {})
+    assert made.card.history == (origin,)
+
+
 class Surprise:
     def __reduce__(self):
         return print, ("run",)

@@ -145,9 +145,9 @@ def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = 
         raise SightlineError(f"{path}: {family.scores}.bias has {rows} rows: damaged?")
     kept = {key: value for key, value in state.items() if not _DROPPED.search(key)}
     for layer in family.by_size:
-        for name in (f"{layer}.weight", f"{layer}.bias"):
-            if name in kept and (kept[name].ndim == 0 or len(kept[name]) % family.anchors):
-                raise SightlineError(f"{path}: {name} is {list(kept[name].shape)}: damaged?")
+        for key in (f"{layer}.weight", f"{layer}.bias"):
+            if key in kept and (kept[key].ndim == 0 or len(kept[key]) % family.anchors):
+                raise SightlineError(f"{path}: {key} is {list(kept[key].shape)}: damaged?")
     tensors = {_rename(key, family): _ours(key, value, family) for key, value in kept.items()}
     depth = 101 if any(key.startswith("backbone.body.layer3.6.") for key in tensors) else 50
     options: dict[str, Any] = {"backbone": f"msra_resnet{depth}", "freeze_norm": True}
