@@ -233,6 +233,7 @@ def test_other_files_are_refused_in_a_line(tmp_path):
         assert "\n" not in str(caught.value)
 
     refused("are read, Faster R-CNN and RetinaNet; it holds backbone", resnet(50))
+    refused("FCOS is not read, its zoo has none", retinanet() | {"head.ctrness.bias": (1,)})
     refused("cls_score.bias has 10 rows: damaged", retinanet() | {"head.cls_score.bias": (10,)})
     refused(r"bbox_pred.bias is \[35\]: damaged", retinanet() | {"head.bbox_pred.bias": (35,)})
     refused(r"cls_score.weight is \[\]: damaged", retinanet() | {"head.cls_score.weight": ()})

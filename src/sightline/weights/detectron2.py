@@ -162,8 +162,13 @@ def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = 
 
 
 def _family(path: Path, state: Mapping[str, Tensor]) -> Family:
+    if "head.ctrness.bias" in state:  # it has RetinaNet's names otherwise
+        raise SightlineError(
+            f"{path}: Detectron2's FCOS is not read, its zoo has none; by name there is "
+            "fcos_resnet50_fpn, torchvision's"
+        )
     for layer, family in FAMILIES.items():
-        if f"{layer}.bias" in state and "head.ctrness.bias" not in state:
+        if f"{layer}.bias" in state:
             return family
     some = ", ".join(list(state)[:2])
     raise SightlineError(
