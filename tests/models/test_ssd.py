@@ -111,6 +111,19 @@ def test_cells_are_laid_over_the_whole_picture(name: str, backbone: str) -> None
         torch.testing.assert_close(torch.stack([middles.min(), middles.max()]), ends)
 
 
+@pytest.mark.parametrize(("backbone", "side"), [("vgg11", 300), ("densenet121", 70)])
+def test_a_map_is_rounded_up(backbone: str, side: int) -> None:
+    """VGG pools by maxima, DenseNet by means: 300 pixels make 38 and 19 cells, 70 make 9 and 5,
+    which rounded down would be 8 and 4, too few for the levels behind."""
+    model = create("ssd", 3, backbone=backbone, side=side, channels=32).eval()
+    with torch.no_grad():
+        pyramid = model.outputs(Images(torch.zeros(1, 3, side, side), torch.tensor([[side] * 2])))[
+            0
+        ]
+    cells = {300: [38, 19, 10, 5, 3, 1], 70: [9, 5, 3, 1]}[side]
+    assert [level.shape[-1] for level in pyramid] == cells
+
+
 def test_what_cannot_be_built() -> None:
     with pytest.raises(SightlineError, match="64 pixels a side or more, not 32"):
         small(32)
