@@ -110,9 +110,36 @@ def test_levels_by_their_strides():
     assert levels_of("resnet18", (8, 16)) == [2, 3]
     assert levels_of("vgg11", (8, 16)) == [3, 4]
     assert levels_of("convnext_atto", (16, 32)) == [2, 3]
-    assert levels_of("tv_mobilenet_v3_large_ssd", (16, 32)) is None
+    assert levels_of("dla34", (8, 16)) == [3, 4], "its first map, of stride 1, is not given unasked"
+    assert levels_of("msra_resnet50", (8, 32)) == [2, 4]
+    assert levels_of("tv_mobilenet_v3_large", (8, 32)) == [2, 5], "the last map of each stride"
+    assert levels_of("tv_mobilenet_v3_large_ssd", (16, 32)) == [0, 1]
     with pytest.raises(SightlineError, match=r"\[4, 8, 16, 32\], but none of 64"):
         levels_of("convnext_atto", (16, 64))
+    with pytest.raises(
+        SightlineError, match=r"_ssd' has maps of strides \[16, 32\], but none of 8"
+    ):
+        levels_of("tv_mobilenet_v3_large_ssd", (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "finest", "strides"),
+    [
+        ("resnet18", 1, [2, 4, 8, 16, 32]),
+        ("resnet18", 8, [8, 16, 32]),
+        ("tv_mobilenet_v3_large", 1, [2, 4, 8, 16, 32]),
+        ("tv_mobilenet_v3_large", 4, [4, 8, 16, 32]),
+        ("tv_mobilenet_v3_large_ssd", 1, [16, 32]),
+        ("tv_mobilenet_v3_large_ssd", 32, [32]),
+    ],
+)
+def test_the_finest_level(name, finest, strides):
+    backbone = create_backbone(name, finest=finest)
+    maps = backbone(torch.randn(2, 3, 64, 64))
+    assert [64 // m.shape[-1] for m in maps] == backbone.strides == strides
+    assert [m.shape[1] for m in maps] == backbone.channels
+    sum(m.mean() for m in maps).backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +152,10 @@ def test_levels_by_their_strides():
         ({"name": "tv_mobilenet_v3_large", "output_stride": 16}, "dilated"),
         ({"name": "resnet18", "levels": (9,)}, "levels"),
         ({"name": "tv_mobilenet_v3_large", "levels": (9,)}, "levels"),
-        ({"name": "tv_mobilenet_v3_large_ssd", "levels": (4, 5)}, "no levels"),
+        ({"name": "tv_mobilenet_v3_large_ssd", "levels": (4, 5)}, "levels 0 to 1"),
+        ({"name": "tv_mobilenet_v3_large", "levels": ()}, "levels 0 to 5"),
+        ({"name": "tv_mobilenet_v3_large", "levels": (3, 1)}, "levels 0 to 5, in this order"),
+        ({"name": "tv_mobilenet_v3_large", "finest": 64}, "levels 0 to 5"),
         ({"name": "tv_mobilenet_v3_large_ssd_reduced", "pretrained": True}, "of the reduced"),
     ],
 )

@@ -1,11 +1,11 @@
-"""What ``create`` takes for classes."""
+"""What ``create`` takes for classes, and which models it builds for them."""
 
 from typing import Any
 
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.models import as_classes
+from sightline.models import MODELS, as_classes, create
 from sightline.types import Classes
 
 
@@ -30,3 +30,10 @@ def test_a_number_a_list_or_classes() -> None:
 def test_what_are_no_classes(classes: Any, told: str) -> None:
     with pytest.raises(SightlineError, match=told):
         as_classes(classes)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"fcn", "unet"}))
+def test_a_detector_needs_a_class_of_things(name: str) -> None:
+    told = rf"^{name} finds things, .* only label maps \(sky, road\): take fcn or unet$"
+    with pytest.raises(SightlineError, match=told):
+        create(name, Classes((), stuff=("sky", "road")))

@@ -11,6 +11,7 @@ from torch import nn
 
 from sightline import weights
 from sightline.draw import to_pillow
+from sightline.errors import SightlineError
 from sightline.models import create
 from sightline.types import Classes, Images, Scene
 from sightline.weights.releases import RELEASES
@@ -117,6 +118,13 @@ def test_a_network_that_cannot_be_dilated_keeps_its_stride() -> None:
     model = create("fcn", 2, backbone="vgg11", output_stride=32).eval()
     images = Images(torch.randn(1, 3, 64, 96), torch.tensor([[64, 96]]))
     assert model(images).shape == (1, 2, 64, 96)
+
+
+def test_a_network_of_one_map_has_none_for_the_second_head() -> None:
+    with pytest.raises(SightlineError, match="last two maps of a backbone, and 'test_vit' has one"):
+        create("fcn", 2, backbone="test_vit", output_stride=32)
+    with pytest.raises(SightlineError, match=r"'test_vit' has no form with .* stride 8"):
+        create("fcn", 2, backbone="test_vit")
 
 
 def test_weights_of_classes_reach_both_losses() -> None:

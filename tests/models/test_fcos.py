@@ -360,3 +360,10 @@ def test_a_backbone_of_two_maps_has_four_levels() -> None:
         points = model.points(outputs, images)
     assert len(outputs.logits) == len(model.strides)
     assert points.ranges[-1].tolist()[1] == math.inf
+
+
+def test_every_level_answers_for_sizes_of_its_own() -> None:
+    """The network has two maps of stride 32; taken both, one would have the range 256 to 256."""
+    model = create("fcos", 1, backbone="tv_mobilenet_v3_large", channels=64, convs=1)
+    assert model.strides == [8, 16, 32, 64, 128]
+    assert all(low < high for low, high in level_ranges(model.strides))

@@ -271,6 +271,20 @@ def test_the_paper_s_pyramid_and_torchvision_s_first() -> None:
     assert paper.strides == [8, 16, 32, 64, 128]
 
 
+def test_a_backbone_has_maps_of_three_strides() -> None:
+    for backbone, has in (
+        ("vit_tiny_patch16_224", r"16, 16, 16"),
+        ("tv_mobilenet_v3_large_ssd", "16, 32"),
+    ):
+        told = rf"backbone '{backbone}' has maps of strides \[{has}\], but none of 8"
+        with pytest.raises(SightlineError, match=told):
+            create("retinanet", 1, backbone=backbone)
+    model = create("retinanet", 1, backbone="tv_mobilenet_v3_large", channels=8, convs=1).eval()
+    with torch.no_grad():
+        pyramid = model.outputs(Images(torch.zeros(1, 3, 128, 128), torch.tensor([[128, 128]])))[0]
+    assert [128 // level.shape[-1] for level in pyramid] == model.strides == [8, 16, 32, 64, 128]
+
+
 @pytest.mark.usefixtures("unchecked_shapes")  # the checks of types would be first
 def test_options_that_are_none() -> None:
     with pytest.raises(SightlineError, match="box_loss is l1 or giou"):

@@ -96,11 +96,41 @@ def test_every_size_ends_in_one_cell(size: int) -> None:
     torch.testing.assert_close(middle[:2] + middle[2:], torch.full((2,), float(size)))
 
 
+@pytest.mark.parametrize("name", ["ssd", "ssdlite"])
+@pytest.mark.parametrize("backbone", ["tv_mobilenet_v3_large", "msra_resnet50", "dla34"])
+def test_cells_are_laid_over_the_whole_picture(name: str, backbone: str) -> None:
+    """On networks that have more maps than the two that are wanted: the middles of a level's boxes
+    lie half a cell within the sides. 128 pixels are 16 cells of stride 8, or 8 of stride 16."""
+    model = create(name, 3, backbone=backbone, side=128, channels=32).eval()
+    with torch.no_grad():
+        pyramid = model.outputs(Images(torch.zeros(1, 3, 128, 128), torch.tensor([[128, 128]])))[0]
+    first = 8 if name == "ssd" else 16
+    for boxes, stride in zip(model.default_boxes(pyramid)[:2], (first, 2 * first), strict=True):
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        ends = torch.tensor([stride / 2, 128 - stride / 2])
+        torch.testing.assert_close(torch.stack([middles.min(), middles.max()]), ends)
+
+
+@pytest.mark.parametrize(("backbone", "side"), [("vgg11", 300), ("densenet121", 70)])
+def test_a_map_is_rounded_up(backbone: str, side: int) -> None:
+    """VGG pools by maxima, DenseNet by means: 300 pixels make 38 and 19 cells, 70 make 9 and 5,
+    which rounded down would be 8 and 4, too few for the levels behind."""
+    model = create("ssd", 3, backbone=backbone, side=side, channels=32).eval()
+    with torch.no_grad():
+        pyramid = model.outputs(Images(torch.zeros(1, 3, side, side), torch.tensor([[side] * 2])))[
+            0
+        ]
+    cells = {300: [38, 19, 10, 5, 3, 1], 70: [9, 5, 3, 1]}[side]
+    assert [level.shape[-1] for level in pyramid] == cells
+
+
 def test_what_cannot_be_built() -> None:
     with pytest.raises(SightlineError, match="64 pixels a side or more, not 32"):
         small(32)
     with pytest.raises(SightlineError, match="none of 8"):
         create("ssd", 3, backbone="vit_tiny_patch16_224")
+    with pytest.raises(SightlineError, match=r"maps of strides \[16, 32\], but none of 8"):
+        create("ssd", 3, backbone="tv_mobilenet_v3_large_ssd")
     with pytest.raises(SightlineError, match="has 6 levels: it needs 7 scales, not 2"):
         default_cells(6, 300, [0.1, 0.2])
     with pytest.raises(SightlineError, match="no pretrained weights of the reduced"):

@@ -86,3 +86,11 @@ def test_the_maps_beside_are_those_of_the_way_down() -> None:
     given = [step.first[0].in_channels for step in decoder.steps]
     assert given == [512 + 256, 256 + 128, 128 + 64, 64 + 64, 32]
     assert decoder.targets == [16, 8, 4, 2, 1]
+
+
+def test_maps_beside_of_a_network_that_timm_lacks() -> None:
+    """torchvision's MobileNetV3: strides 2, 4, 8, 16 with 16, 24, 40, 80 channels beside; under
+    them, at stride 32, 960."""
+    decoder = create("unet", 3, backbone="tv_mobilenet_v3_large").decoder
+    given = [step.first[0].in_channels for step in decoder.steps]
+    assert given == [960 + 80, 256 + 40, 128 + 24, 64 + 16, 32]

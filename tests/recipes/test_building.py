@@ -36,3 +36,13 @@ def test_weights_of_another_family(tmp_path: Path) -> None:
     weights.save(create("fast_rcnn", CLASSES, backbone="resnet18"), path)
     with pytest.raises(SightlineError, match="is a fast_rcnn, not a faster_rcnn"):
         build_like(CLASSES, weights=str(path), family="faster_rcnn")
+
+
+def test_a_family_is_no_beginning_of_another_s_name(tmp_path: Path) -> None:
+    path = tmp_path / "given.safetensors"
+    weights.save(create("ssdlite", CLASSES, backbone="test_resnet", side=64, channels=16), path)
+    with pytest.raises(SightlineError, match="is a ssdlite, not a ssd"):
+        build_like(CLASSES, weights=str(path), family="ssd")
+    assert build_like(CLASSES, weights=str(path), family="ssdlite").card.model == "ssdlite"
+    weights.save(create("faster_rcnn_v2", CLASSES, backbone="test_resnet"), path)
+    assert build_like(CLASSES, weights=str(path), family="faster_rcnn").card.model.endswith("_v2")

@@ -12,6 +12,7 @@ from sightline import weights
 from sightline.errors import SightlineError
 from sightline.models import create
 from sightline.ops.anchors import cell_anchors
+from sightline.preprocess import MSRA_PIXELS, Preprocess
 from sightline.weights.detectron2 import ZOO, from_detectron2, zoo_url
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -91,8 +92,11 @@ def arrays(shapes: dict) -> OrderedDict:
 
 
 def empty(shapes: dict) -> dict:
-    """Zeros that take no memory."""
-    return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    """Zeros that take no memory; a deviation is none."""
+    zero, one = torch.zeros(()), torch.ones(())
+    return {
+        name: (one if name == "pixel_std" else zero).expand(shape) for name, shape in shapes.items()
+    }
 
 
 def write(path, content, protocol=2):
@@ -133,6 +137,45 @@ def test_a_file_of_the_zoo(tmp_path):
     torch.testing.assert_close(images.pixels[0, :, 5, 5], expected, rtol=0, atol=1e-4)
 
 
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "red"),
+    [
+        ((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), 200 - 123.675),
+        ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), (200 - 123.675) / 58.395),
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (200 - 123.675) / 58.395),
+        ((127.5, 127.5, 127.5), (1.0, 1.0, 1.0), 200 - 127.5),
+    ],
+)
+def test_pictures_as_the_file_has_them(mean, std, red, tmp_path):
+    """Its means and deviations are of bytes; the larger of the outer means is red's."""
+    state = empty(retinanet(classes=2))
+    state |= {"pixel_mean": column(*mean), "pixel_std": column(*std)}
+    preprocess = from_detectron2(tmp_path / "a.pkl", state).preprocess
+    picture = torch.tensor([200, 0, 0]).byte()[:, None, None].expand(3, 32, 32)
+    pixels = preprocess([picture])[0].pixels[0, :, 5, 5]
+    first = mean[0] > mean[2]
+    torch.testing.assert_close(pixels[0 if first else 2].item(), red, rtol=0, atol=1e-4)
+    if (mean, std) == ((103.53, 116.28, 123.675), (1.0, 1.0, 1.0)):
+        assert preprocess == Preprocess(short=800, long=1333, **MSRA_PIXELS), "to the last bit"
+
+
+def test_means_and_deviations_that_are_none(tmp_path):
+    for key, value, told in (
+        ("pixel_std", column(0.0, 1.0, 1.0), "pictures have three deviations above 0, .*"),
+        ("pixel_mean", column(float("nan"), 0.0, 0.0), "pictures have three finite means, .*"),
+        ("pixel_mean", column(100.0), "pixel_mean has 1 values, not three"),
+        ("pixel_std", torch.zeros(0), "pixel_std has 0 values, not three"),
+    ):
+        given = empty(retinanet(classes=2))
+        given |= {"pixel_mean": column(1.0, 2.0, 3.0), "pixel_std": column(1.0, 1.0, 1.0)}
+        with pytest.raises(SightlineError, match=rf"a\.pkl: {told}: damaged\?$"):
+            from_detectron2(tmp_path / "a.pkl", given | {key: value})
+
+
 def test_anchors_are_counted_ratio_by_ratio(tmp_path):
     """There the cell's anchors are those of its first size, in three ratios, and so on."""
     sizes, ratios = (32, 40, 50), (0.5, 1.0, 2.0)
@@ -152,6 +195,15 @@ def test_a_user_s_own_model_of_a_training(tmp_path):
     found = weights.read(tmp_path / "model_5.pth")
     assert found.card.classes.names == ("class 1", "class 2", "class 3")
     assert found.tensors["box_head.class_score.weight"].shape == (4, 1024)
+
+
+@pytest.mark.parametrize("shapes", [faster_rcnn(classes=2), retinanet(classes=2)])
+@pytest.mark.parametrize("name", ["COCO-Detection/retinanet_R_50_FPN_1x", None])
+def test_where_the_weights_are_from(shapes, name, tmp_path):
+    made = from_detectron2(tmp_path / "a.pkl", empty(shapes), name)
+    assert made.source == (name or str(tmp_path / "a.pkl"))
+    origin = {"source": "detectron2", "file": "a.pkl"} | ({"weights": name} if name else {})
+    assert made.card.history == (origin,)
 
 
 class Surprise:
@@ -181,6 +233,7 @@ def test_other_files_are_refused_in_a_line(tmp_path):
         assert "\n" not in str(caught.value)
 
     refused("are read, Faster R-CNN and RetinaNet; it holds backbone", resnet(50))
+    refused("FCOS is not read, its zoo has none", retinanet() | {"head.ctrness.bias": (1,)})
     refused("cls_score.bias has 10 rows: damaged", retinanet() | {"head.cls_score.bias": (10,)})
     refused(r"bbox_pred.bias is \[35\]: damaged", retinanet() | {"head.bbox_pred.bias": (35,)})
     refused(r"cls_score.weight is \[\]: damaged", retinanet() | {"head.cls_score.weight": ()})

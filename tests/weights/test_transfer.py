@@ -106,6 +106,46 @@ def test_one_set_of_shifts_for_all_classes_is_loaded(tmp_path):
     assert outcomes(result)["class_head.last.weight"] == NEW_CLASSES
 
 
+def test_the_norms_of_retinanet_s_towers_have_no_rows_for_classes(tmp_path):
+    """They stand under the names that SSDLite's last layers have. 32 channels would divide into
+    three classes and background eight times over."""
+    options = {"backbone": "test_resnet", "channels": 32, "convs": 1, "head_norm": True}
+    given = create("retinanet", ["cat", "dog", "cow"], **options)
+    torch.nn.init.normal_(given.class_head.convs[0][1].weight)
+    weights.save(given, tmp_path / "given.safetensors")
+    for classes in (["emu", "dog", "cat"], ["dog", "emu"]):
+        own = create("retinanet", classes, **options)
+        result = weights.transfer(own, tmp_path / "given.safetensors")
+        assert outcomes(result)["class_head.convs.0.1.weight"] == LOADED
+        assert own.class_head.convs[0][1].weight.equal(given.class_head.convs[0][1].weight)
+        assert outcomes(result)["class_head.last.weight"] == BY_NAME
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [
+        (["dog", "cat"], [1, 0]),
+        (["emu", "dog"], [None, 1]),
+        (["cow"], [2]),
+        (["emu", "yak", "ape"], [None] * 3),
+    ],
+)
+def test_the_classes_of_fcos_go_by_name(classes, rows, tmp_path):
+    options = {"backbone": "test_resnet", "channels": 64, "convs": 1}
+    given = create("fcos", ["cat", "dog", "cow"], **options)
+    weights.save(given, tmp_path / "given.safetensors")
+    own = create("fcos", classes, **options)
+    fresh = own.class_head.last[0].weight.clone()
+    result = weights.transfer(own, tmp_path / "given.safetensors")
+    theirs, ours = given.class_head.last[0].weight, own.class_head.last[0].weight
+    for row, old, source in zip(ours, fresh, rows, strict=True):
+        assert row.equal(old if source is None else theirs[source])
+    expected = NEW_CLASSES if set(rows) == {None} else BY_NAME
+    assert outcomes(result)["class_head.last.0.weight"] == expected
+    assert outcomes(result)["class_head.last.0.bias"] == expected
+    assert outcomes(result)["box_head.last.1.weight"] == LOADED, "centreness is no class's"
+
+
 @pytest.mark.parametrize("family", ["ssd", "ssdlite"])
 def test_the_rows_of_ssd_go_by_anchor_and_class(family, tmp_path):
     """Four or six boxes a cell, each with a row a class and one for background."""

@@ -5,23 +5,37 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.backbones.backbone import Backbone
-from sightline.backbones.mobilenet import tv_mobilenet_v3_large, tv_mobilenet_v3_large_ssd
+from sightline.backbones.mobilenet import (
+    SSD_STRIDES,
+    STRIDES,
+    tv_mobilenet_v3_large,
+    tv_mobilenet_v3_large_ssd,
+)
 from sightline.backbones.msra import MSRA, stride_first
 from sightline.errors import SightlineError
 from sightline.layers.norm import freeze_batchnorm
 
-# What timm lacks.
-OWN: dict[str, Callable[..., Backbone]] = {
-    "tv_mobilenet_v3_large": tv_mobilenet_v3_large,
-    "tv_mobilenet_v3_large_ssd": tv_mobilenet_v3_large_ssd,
-    "tv_mobilenet_v3_large_ssd_reduced": partial(tv_mobilenet_v3_large_ssd, reduced=True),
+
+class Own(NamedTuple):
+    """A network that timm lacks."""
+
+    build: Callable[[bool, Sequence[int]], Backbone]  # pretrained, levels
+    strides: tuple[int, ...]  # of all maps it has
+    usual: tuple[int, ...]  # the levels that torchvision's detectors take
+
+
+_reduced_mobilenet = partial(tv_mobilenet_v3_large_ssd, reduced=True)
+OWN = {
+    "tv_mobilenet_v3_large": Own(tv_mobilenet_v3_large, STRIDES, usual=(4, 5)),
+    "tv_mobilenet_v3_large_ssd": Own(tv_mobilenet_v3_large_ssd, SSD_STRIDES, usual=(0, 1)),
+    "tv_mobilenet_v3_large_ssd_reduced": Own(_reduced_mobilenet, SSD_STRIDES, usual=(0, 1)),
 }
 
 # How timm's transformers are told that pictures come in many sizes; the first that the network
@@ -40,7 +54,7 @@ def create_backbone(
     *,
     output_stride: int = 32,
     levels: Sequence[int] | None = None,
-    finest: int = 4,
+    finest: int | None = None,
     frozen_norm: bool = False,
     norm_eps: float | None = None,
 ) -> Backbone:
@@ -53,17 +67,16 @@ def create_backbone(
         output_stride: 8 or 16 dilates the last stages instead of striding (where the network can).
         levels: which of the network's own maps, counted from 0. None: all of stride ``finest`` and
             coarser; of a plain transformer, whose maps share one stride, the last.
+        finest: left out, 4; but of those in ``OWN`` the maps that torchvision's detectors take.
         frozen_norm: every BatchNorm keeps its statistics and its affine map.
         norm_eps: the eps of every BatchNorm, where weights were trained with another.
 
     Raises:
         SightlineError: no such network, weights or form of it, or the weights cannot be downloaded.
     """
-    builder = OWN.get(name)
-    if builder is not None:
-        _require(output_stride == 32, f"{name} cannot be dilated: leave output_stride at 32")
-        with one_line_errors(name):
-            backbone = builder(pretrained, levels)
+    if name in OWN:
+        _require(output_stride == 32, f"{name} cannot be dilated: its output_stride is 32")
+        backbone = _build_own(name, pretrained, levels, finest)
     elif name in MSRA:
         _require(not pretrained, f"{name} has no weights of ImageNet here: take {MSRA[name]}")
         backbone = stride_first(_from_timm(MSRA[name], False, output_stride, levels, finest))
@@ -73,23 +86,26 @@ def create_backbone(
     return backbone
 
 
-def levels_of(name: str, strides: Sequence[int]) -> list[int] | None:
-    """Which of a network's own maps have these strides, for ``create_backbone``; None of those in
-    ``OWN``, which have them or not.
+def levels_of(name: str, strides: Sequence[int]) -> list[int]:
+    """Which of a network's own maps have these strides, for ``create_backbone``: the last of each.
 
     Raises:
         SightlineError: no such network, or no map of one of the strides.
     """
     if name in OWN:
-        return None
-    with torch.device("meta"):
-        body: Any = timm_model(name, False, features_only=True)
-    present = body.feature_info.reduction()
-    if missing := [stride for stride in strides if stride not in present]:
+        present = dict(enumerate(OWN[name].strides))
+    else:
+        with torch.device("meta"):
+            body: Any = timm_model(MSRA.get(name, name), False, features_only=True)
+        info = body.feature_info  # of some networks a first map is left out, unless asked for
+        present = dict(zip(info.out_indices, info.reduction(), strict=True))
+    level_of = {stride: level for level, stride in present.items()}
+    if missing := [stride for stride in strides if stride not in level_of]:
         raise SightlineError(
-            f"backbone {name!r} has maps of strides {present}, but none of {missing[0]}"
+            f"backbone {name!r} has maps of strides {list(present.values())}, but none of "
+            f"{missing[0]}"
         )
-    return [present.index(stride) for stride in strides]
+    return [level_of[stride] for stride in strides]
 
 
 def timm_model(name: str, pretrained: bool, **options: Any) -> nn.Module:
@@ -170,8 +186,29 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n")[0].rstrip(".")
 
 
+def _build_own(
+    name: str, pretrained: bool, levels: Sequence[int] | None, finest: int | None
+) -> Backbone:
+    own = OWN[name]
+    if levels is None and finest is not None:
+        levels = levels_of(name, sorted({stride for stride in own.strides if stride >= finest}))
+    elif levels is None:
+        levels = own.usual
+    known = range(len(own.strides))
+    _require(
+        len(levels) > 0 and list(levels) == sorted(set(levels) & set(known)),
+        f"{name} has levels 0 to {known[-1]}, in this order, not {levels}",
+    )
+    with one_line_errors(name):
+        return own.build(pretrained, levels)
+
+
 def _from_timm(
-    name: str, pretrained: bool, output_stride: int, levels: Sequence[int] | None, finest: int
+    name: str,
+    pretrained: bool,
+    output_stride: int,
+    levels: Sequence[int] | None,
+    finest: int | None,
 ) -> Backbone:
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
     if output_stride != 32:
@@ -184,7 +221,7 @@ def _from_timm(
         ) from error
     _drop_unused(body)
     strides = body.feature_info.reduction()
-    kept = _default_levels(strides, finest) if levels is None else range(len(strides))
+    kept = _default_levels(strides, finest or 4) if levels is None else range(len(strides))
     return wrap_timm(body, kept)
 
 

@@ -16,11 +16,13 @@ from sightline.backbones.backbone import Backbone
 from sightline.errors import SightlineError
 from sightline.shapes import Float
 
-# The block that ends each level, its channels and its stride; the same with block 13 in its parts.
+# The stride of each level, the block that ends it, and its channels; the same with block 13 in its
+# parts, which gives SSDLite's two.
+STRIDES = (2, 4, 8, 16, 32, 32)
+SSD_STRIDES = (16, 32)
 _ENDS = (0, 2, 4, 7, 13, 16)
 _ENDS_IN_PARTS = (0, 2, 4, 7, 13, 19)
 _CHANNELS = (16, 24, 40, 80, 160, 960)
-_STRIDES = (2, 4, 8, 16, 32, 32)
 
 
 class MobileNetLevels(nn.Module):
@@ -40,30 +42,23 @@ class MobileNetLevels(nn.Module):
         return maps
 
 
-def tv_mobilenet_v3_large(pretrained: bool, levels: Sequence[int] | None) -> Backbone:
-    """``levels`` counts the six maps of strides 2, 4, 8, 16, 32, 32; None: the last two."""
+def tv_mobilenet_v3_large(pretrained: bool, levels: Sequence[int]) -> Backbone:
+    """``levels`` counts the six maps of ``STRIDES``."""
     from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 
-    kept = (4, 5) if levels is None else tuple(levels)
-    if not kept or list(kept) != sorted(set(kept) & set(range(len(_ENDS)))):
-        raise SightlineError(
-            f"tv_mobilenet_v3_large has levels 0 to 5, in this order, not {levels}"
-        )
     weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if pretrained else None
     features = mobilenet_v3_large(weights=weights).features
-    strides = [_STRIDES[level] for level in kept]
-    return _cut(features, _ENDS, kept, [_CHANNELS[level] for level in kept], strides)
+    strides = [STRIDES[level] for level in levels]
+    return _cut(features, _ENDS, levels, [_CHANNELS[level] for level in levels], strides)
 
 
 def tv_mobilenet_v3_large_ssd(
-    pretrained: bool, levels: Sequence[int] | None, reduced: bool = False
+    pretrained: bool, levels: Sequence[int], reduced: bool = False
 ) -> Backbone:
-    """The maps C4 and C5, of strides 16 and 32. ``reduced``: with half the channels from C4 on, as
-    the paper has it for detection; there are no ImageNet weights of that form."""
+    """``levels`` counts the maps C4 and C5. ``reduced``: with half the channels from C4 on, as the
+    paper has it for detection; there are no ImageNet weights of that form."""
     from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 
-    if levels is not None:
-        raise SightlineError("the MobileNet of SSDLite has the same two maps always: no levels")
     if pretrained and reduced:
         raise SightlineError(
             "there are no pretrained weights of the reduced MobileNet: take "
@@ -72,7 +67,14 @@ def tv_mobilenet_v3_large_ssd(
     weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if pretrained else None
     features = mobilenet_v3_large(weights=weights, reduced_tail=reduced).features
     parts = nn.Sequential(*features[:13], *features[13].block, *features[14:])
-    return _cut(parts, _ENDS_IN_PARTS, (4, 5), [672, 480 if reduced else 960], [16, 32])
+    channels = (672, 480 if reduced else 960)
+    return _cut(
+        parts,
+        _ENDS_IN_PARTS,
+        [4 + level for level in levels],
+        [channels[level] for level in levels],
+        [SSD_STRIDES[level] for level in levels],
+    )
 
 
 def _cut(

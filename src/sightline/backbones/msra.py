@@ -15,9 +15,8 @@ MSRA = {f"msra_resnet{depth}": f"resnet{depth}" for depth in (50, 101, 152)}  # 
 
 
 def stride_first(backbone: Backbone) -> Backbone:
-    """The same ResNet of timm, its strides moved forward."""
-    body: Any = backbone.body
-    for stage in (body.layer2, body.layer3, body.layer4):
-        block = stage[0]
+    """The same ResNet of timm, its strides moved forward, up to the last stage that is wanted."""
+    stages: dict[str, Any] = dict(backbone.body.named_children())
+    for block in (stages[name][0] for name in ("layer2", "layer3", "layer4") if name in stages):
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     return backbone

@@ -56,7 +56,8 @@ def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) ->
     ``pretrained``: once built, the weights are the model's own.
 
     Raises:
-        SightlineError: an unknown model or option, or classes that are none.
+        SightlineError: an unknown model or option, classes that are none, or none but stuff for a
+            model that finds things.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=1)
@@ -71,6 +72,12 @@ def create(name: str, classes: int | Sequence[str] | Classes, **options: Any) ->
         )
     meaning = as_classes(classes)
     stuff = {"stuff": len(meaning.stuff)} if "stuff" in parameters else {}
+    if not stuff and not meaning.names:
+        mappers = [other for other in MODELS if "stuff" in signature(MODELS[other]).parameters]
+        raise SightlineError(
+            f"{name} finds things, and there is no class of things, only label maps "
+            f"({', '.join(meaning.stuff[:3])}): take {' or '.join(mappers)}"
+        )
     model: Any = builder(len(meaning), **stuff, **options)
     kept = {key: value for key, value in options.items() if key != "pretrained"}
     model.card = Card(name, kept, meaning)

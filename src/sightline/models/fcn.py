@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones import create_backbone
+from sightline.errors import SightlineError
 from sightline.ops.maps import pixel_cross_entropy, to_maps
 from sightline.preprocess import Preprocess
 from sightline.shapes import Float
@@ -123,12 +124,17 @@ def fcn(
     long: int = 1040,
 ) -> FCN:
     """Any backbone of stages that can be dilated to ``output_stride`` (ResNet and its kin), or 32
-    for one that cannot. ``hidden`` channels of the heads; None: a quarter of those they are given.
-    ``auxiliary`` weighs the second head's loss. ``freeze_norm`` keeps the backbone's BatchNorm as
-    it is."""
+    for one of two maps or more that cannot. ``hidden`` channels of the heads; None: a quarter of
+    those they are given. ``auxiliary`` weighs the second head's loss. ``freeze_norm`` keeps the
+    backbone's BatchNorm as it is."""
     body = create_backbone(
         backbone, pretrained=pretrained, output_stride=output_stride, frozen_norm=freeze_norm
     )
+    if len(body.channels) < 2:
+        raise SightlineError(
+            f"fcn takes the last two maps of a backbone, and {backbone!r} has one, of stride "
+            f"{body.strides[0]}"
+        )
     fine, coarse = (
         Head(channels, hidden or channels // 4, classes + stuff, dropout)
         for channels in body.channels[-2:]

@@ -313,7 +313,7 @@ def fcos(
     ``channels`` are a multiple of 32, 64 at least. ``freeze_norm`` and ``norm_eps`` as in
     ``faster_rcnn``."""
     body = create_backbone(
-        backbone, pretrained=pretrained, frozen_norm=freeze_norm, norm_eps=norm_eps
+        backbone, pretrained, finest=8, frozen_norm=freeze_norm, norm_eps=norm_eps
     )
     fpn = FPN(body.channels[-3:], channels, extra="convs")
     class_head = Head(channels, [classes], convs)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.backbones import create_backbone
+from sightline.backbones import create_backbone, levels_of
 from sightline.errors import SightlineError
 from sightline.layers.fpn import FPN
 from sightline.ops import boxes as box_ops
@@ -101,7 +101,7 @@ class RetinaNet(nn.Module):
         return self.losses(outputs, images, targets)
 
     def outputs(self, images: Images) -> Outputs:
-        pyramid = self.fpn(self.backbone(images.pixels)[-3:])  # C3 to C5
+        pyramid = self.fpn(self.backbone(images.pixels))  # of C3 to C5
         return Outputs(
             pyramid,
             [self.class_head(features) for features in pyramid],
@@ -274,22 +274,27 @@ def retinanet(
     short: int = 800,
     long: int = 1333,
 ) -> RetinaNet:
-    """A pyramid P3 to P7 over any backbone. ``extra``: P6 comes from C5 as in the paper, or from
-    P5 ("convs"). ``even_anchors`` lays the anchors as torchvision does. ``head_norm`` puts
-    GroupNorm behind the ``convs`` convolutions of both heads. Without ``class_agnostic`` each class
-    has shifts of its own. ``candidates`` of each level enter the suppression and ``top`` answers
-    come out. ``freeze_norm`` and ``norm_eps`` as in ``faster_rcnn``."""
+    """A pyramid P3 to P7 over any backbone with maps of stride 8, 16 and 32. ``extra``: P6 comes
+    from C5 as in the paper, or from P5 ("convs"). ``even_anchors`` lays the anchors as torchvision
+    does. ``head_norm`` puts GroupNorm behind the ``convs`` convolutions of both heads. Without
+    ``class_agnostic`` each class has shifts of its own. ``candidates`` of each level enter the
+    suppression and ``top`` answers come out. ``freeze_norm`` and ``norm_eps`` as in
+    ``faster_rcnn``."""
     body = create_backbone(
-        backbone, pretrained=pretrained, frozen_norm=freeze_norm, norm_eps=norm_eps
+        backbone,
+        pretrained,
+        levels=levels_of(backbone, (8, 16, 32)),
+        frozen_norm=freeze_norm,
+        norm_eps=norm_eps,
     )
-    fpn = FPN(body.channels[-3:], channels, extra=extra)
+    fpn = FPN(body.channels, channels, extra=extra)
     per_cell = len(OCTAVE) * len(RATIOS)
     return RetinaNet(
         backbone=body,
         fpn=fpn,
         class_head=Head(channels, per_cell, classes + (scores == "softmax"), convs, head_norm),
         box_head=Head(channels, per_cell, 4 if class_agnostic else 4 * classes, convs, head_norm),
-        strides=None if even_anchors else fpn.strides(body.strides[-3:]),
+        strides=None if even_anchors else fpn.strides(body.strides),
         rounded=even_anchors,
         scores=scores,
         box_loss=box_loss,

@@ -326,7 +326,7 @@ def ssd(
         backbone, pretrained, levels=levels_of(backbone, (8, 16)), frozen_norm=freeze_norm
     )
     for module in body.modules():
-        if isinstance(module, nn.MaxPool2d) and module.padding == 0:
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and module.padding == 0:
             module.ceil_mode = True  # 75 pixels make 38 cells
     extra = extra_levels(side)
     widths = [channels, channels // 2, *[channels // 4] * (len(extra) - 1)]

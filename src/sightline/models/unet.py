@@ -140,9 +140,9 @@ def unet(
     short: int = 512,
     long: int = 1024,
 ) -> UNet:
-    """Any backbone; where its finest map is coarser than the picture, the last steps have none
-    beside. ``channels`` of the steps up, coarse to fine, the last one for all further steps.
-    ``freeze_norm`` keeps the backbone's BatchNorm as it is."""
+    """Any backbone; a step for whose size it has no map has none beside: the last ones of most, all
+    of a plain transformer's. ``channels`` of the steps up, coarse to fine, the last one for all
+    further steps. ``freeze_norm`` keeps the backbone's BatchNorm as it is."""
     body = create_backbone(backbone, pretrained=pretrained, finest=1, frozen_norm=freeze_norm)
     decoder = Decoder(body.channels, body.strides, channels)
     return UNet(

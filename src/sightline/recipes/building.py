@@ -91,14 +91,15 @@ def build_like(
     that are not None take the place of its own.
 
     Raises:
-        SightlineError: the checkpoint is of no model whose name begins with ``family``.
+        SightlineError: the checkpoint is of no model of the family: ``family`` itself, or a name
+            that goes on behind it with ``_``.
     """
     from sightline.errors import SightlineError
     from sightline.models import create
     from sightline.weights import read
 
     file = read(weights)
-    if not file.card.model.startswith(family):
+    if not f"{file.card.model}_".startswith(f"{family}_"):
         raise SightlineError(f"{weights} is a {file.card.model}, not a {family}")
     model = create(file.card.model, classes, **{**file.card.options, **_given(options)})
     model.preprocess = file.preprocess

@@ -141,7 +141,7 @@ def unet(
         colour: Strength of colour changes, 0 to 1.
         class_weights: How much a pixel of a class counts in the loss: NAME=3,OTHER=2, or balanced,
             by how many pixels of each there are; left out, all count 1.
-        optimizer: adamw, or sgd with a learning rate of 0.01 in proportion to the batch.
+        optimizer: adamw, or sgd with a learning rate of 0.02 in proportion to the batch.
         weight_decay: Pull of the weights to zero; left out, 0.05 with adamw, 0.0001 with sgd.
         schedule: How the learning rate falls.
     """

@@ -6,7 +6,7 @@ under Apache-2.0, the models under CC BY-SA 3.0; a file is a pickle of arrays, o
 
 Differences of form. Background is the last class there as here. The nine anchors of RetinaNet's
 cells count sizes first and then ratios, here ratios first. Pictures are blue, green, red in bytes,
-less their mean, and keep so (``Preprocess``).
+less their mean, and keep so (``Preprocess``), unless the file has means and deviations of its own.
 """
 
 import re
@@ -121,6 +121,7 @@ FAMILIES = {
         by_size=("head.cls_score", "head.bbox_pred"),
     ),
 }
+_PIXELS = ("pixel_mean", "pixel_std")
 _DROPPED = re.compile(r"^pixel_(mean|std)$|(^|\.)anchor_generator\.|\.num_batches_tracked$")
 
 
@@ -145,9 +146,9 @@ def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = 
         raise SightlineError(f"{path}: {family.scores}.bias has {rows} rows: damaged?")
     kept = {key: value for key, value in state.items() if not _DROPPED.search(key)}
     for layer in family.by_size:
-        for name in (f"{layer}.weight", f"{layer}.bias"):
-            if name in kept and (kept[name].ndim == 0 or len(kept[name]) % family.anchors):
-                raise SightlineError(f"{path}: {name} is {list(kept[name].shape)}: damaged?")
+        for key in (f"{layer}.weight", f"{layer}.bias"):
+            if key in kept and (kept[key].ndim == 0 or len(kept[key]) % family.anchors):
+                raise SightlineError(f"{path}: {key} is {list(kept[key].shape)}: damaged?")
     tensors = {_rename(key, family): _ours(key, value, family) for key, value in kept.items()}
     depth = 101 if any(key.startswith("backbone.body.layer3.6.") for key in tensors) else 50
     options: dict[str, Any] = {"backbone": f"msra_resnet{depth}", "freeze_norm": True}
@@ -155,20 +156,42 @@ def from_detectron2(path: Path, state: Mapping[str, Tensor], name: str | None = 
     return Weights(
         source=name or str(path),
         card=Card(family.model, options, _classes(count - family.background), (history,)),
-        preprocess=Preprocess(short=800, long=1333, **MSRA_PIXELS),
+        preprocess=_preprocess(path, state),
         tensors=counters(tensors) | tensors,
     )
 
 
 def _family(path: Path, state: Mapping[str, Tensor]) -> Family:
+    if "head.ctrness.bias" in state:  # it has RetinaNet's names otherwise
+        raise SightlineError(
+            f"{path}: Detectron2's FCOS is not read, its zoo has none; by name there is "
+            "fcos_resnet50_fpn, torchvision's"
+        )
     for layer, family in FAMILIES.items():
-        if f"{layer}.bias" in state and "head.ctrness.bias" not in state:
+        if f"{layer}.bias" in state:
             return family
     some = ", ".join(list(state)[:2])
     raise SightlineError(
         f"{path}: of Detectron2's models those with a pyramid are read, Faster R-CNN and "
         f"RetinaNet; it holds {some}, ..."
     )
+
+
+def _preprocess(path: Path, state: Mapping[str, Tensor]) -> Preprocess:
+    """With the file's means and deviations, where it has them. The order of channels is not in it:
+    of photos red has the largest mean, so it is red first where the first one is the larger."""
+    stated = {key: state[key].flatten().tolist() for key in _PIXELS if key in state}
+    for key, values in stated.items():
+        if len(values) != 3:
+            raise SightlineError(f"{path}: {key} has {len(values)} values, not three: damaged?")
+    pixels = MSRA_PIXELS
+    if len(stated) == len(_PIXELS):
+        mean, std = (tuple(round(v, 4) / 255 for v in stated[key]) for key in _PIXELS)  # of float32
+        pixels = {"mean": mean, "std": std, "channels": "rgb" if mean[0] > mean[2] else "bgr"}
+    try:
+        return Preprocess(short=800, long=1333, **pixels)
+    except SightlineError as error:
+        raise SightlineError(f"{path}: {error}: damaged?") from error
 
 
 def _classes(count: int) -> Classes:

@@ -27,6 +27,7 @@ CLASS_ROWS = {
     "box_head.box_shift": Block(4),
     "class_head.last": Block(1, anchors=9),  # RetinaNet
     "box_head.last": Block(4, anchors=9),
+    "class_head.last.0": Block(1),  # FCOS
     **{f"class_head.convs.{level}": Block(1, anchors=None) for level in range(12)},  # SSD
     **{f"class_head.convs.{level}.1": Block(1, anchors=None) for level in range(6)},  # SSDLite
     "head.score": Block(1, maps=True),  # FCN
@@ -88,7 +89,7 @@ def transfer_weights(model: nn.Module, weights: Weights) -> Transfer:
             given = weights.tensors.get(name)
             if given is None:
                 rows.append(Row(name, MISSING))
-            elif (block := CLASS_ROWS.get(name.rpartition(".")[0])) is not None:
+            elif (block := _block_of(model, name.rpartition(".")[0])) is not None:
                 names = (
                     classes.in_maps if block.maps else classes.names
                     for classes in (card.classes, weights.card.classes)
@@ -124,6 +125,14 @@ def _of_backbone(rows: Sequence[Row]) -> tuple[int, int]:
     """How many tensors the model's backbone has, and how many of them were loaded."""
     outcomes = [r.outcome for r in rows if r.name.startswith("backbone.") and r.outcome != UNKNOWN]
     return len(outcomes), outcomes.count(LOADED)
+
+
+def _block_of(model: nn.Module, layer: str) -> Block | None:
+    """None where no class has rows in it. A norm in the towers of RetinaNet has the name of a last
+    layer of SSDLite's."""
+    if isinstance(model.get_submodule(layer), (nn.Conv2d, nn.Linear)):
+        return CLASS_ROWS.get(layer)
+    return None
 
 
 def _by_class(
