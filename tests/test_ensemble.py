@@ -331,8 +331,10 @@ def test_what_is_no_ensemble(models: Any, options: Any, told: str) -> None:
 def test_things_and_maps_are_not_mixed() -> None:
     boxes, map = Bright(), Painted()
     map.card = boxes.card
-    with pytest.raises(SightlineError, match="one of these models finds things, another draws"):
-        predict([boxes, map], RED)
+    with pytest.raises(SightlineError, match="model 1 finds things, model 2 draws a label map: "):
+        ensemble([boxes, map])
+    with pytest.raises(SightlineError, match="model 2 finds things, model 1 draws a label map: "):
+        ensemble([map, boxes])
 
 
 def test_an_ensemble_is_not_saved_or_exported(tmp_path: Path) -> None:

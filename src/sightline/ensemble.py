@@ -58,8 +58,9 @@ def ensemble(
         device, fast, bf16, compile: as in ``open_model``, for each.
 
     Raises:
-        SightlineError: no model, models with different classes, weights that do not fit, a scale of
-            a model that takes pictures of one size, or a model that cannot be opened.
+        SightlineError: no model, models with different classes, some that find things and some that
+            draw label maps, weights that do not fit, a scale of a model that takes pictures of one
+            size, or a model that cannot be opened.
     """
     listed = list(models) if isinstance(models, list | tuple) else [models]
     if not listed:
@@ -168,6 +169,7 @@ class Ensemble(nn.Module):
         self.fuse: Fusion = fuse
         first = card_of(members[0]).classes
         self.card = Card("ensemble", {}, first)
+        self.needs = _needs(members, names)
         self.preprocess = AsTheyAre(members[0].preprocess)
         self.looks: list[Look] = []
         for member, name, weight in zip(members, names, _weights(weights, members), strict=True):
@@ -189,8 +191,6 @@ class Ensemble(nn.Module):
                     maps = _added(maps, look.maps(answer, placements))
                 else:
                     found.append((answer, placements))
-        if found and maps:
-            raise SightlineError("one of these models finds things, another draws a label map")
         return Answers(found, maps, getattr(self, "selection", None))
 
     @contextmanager
@@ -287,6 +287,23 @@ def _weights(weights: Sequence[float], members: Sequence[Any]) -> Sequence[float
     if not all(0 < weight < float("inf") for weight in weights):
         raise SightlineError("the weights of models are numbers above 0")
     return weights or [1.0] * len(members)
+
+
+def _needs(members: Sequence[Any], names: Sequence[str]) -> frozenset[str]:
+    """The first member's: from that one tells what a model is measured by.
+
+    Raises:
+        SightlineError: some find things, others draw label maps.
+    """
+    needs: list[frozenset[str]] = [getattr(member, "needs", frozenset()) for member in members]
+    drawing = [name for name, need in zip(names, needs, strict=True) if "semantic" in need]
+    finding = [name for name, need in zip(names, needs, strict=True) if "semantic" not in need]
+    if drawing and finding:
+        raise SightlineError(
+            f"{finding[0]} finds things, {drawing[0]} draws a label map: "
+            "the models of an ensemble answer alike"
+        )
+    return needs[0]
 
 
 def _labels(known: Classes, wanted: Classes, name: str, first: str) -> Int[Tensor, " C"]:
