@@ -178,7 +178,17 @@ class Ensemble(nn.Module):
                 preprocess = member.preprocess.scaled(view.scale)
                 self.looks.append(Look(member, view, preprocess, labels, float(weight)))
         if all(hasattr(member, "selection") for member in members):
-            self.selection = self._usual = members[0].selection
+            selection: Selection = members[0].selection
+            self.selection = self._usual = replace(selection, score=self._least())
+
+    def _least(self) -> float:
+        """The score above which whatever a look finds comes out, if it overlaps nothing better: the
+        members have sifted by their own thresholds, which are for scores before fusion. In single
+        precision, as thresholds of classes are, so that it is known again among them."""
+        weights = torch.tensor([look.weight for look in self.looks])
+        scores = torch.tensor([look.member.selection.score for look in self.looks])
+        whole = weights.sum() if self.fuse == "wbf" else weights.max()
+        return float((scores * weights / whole).min())
 
     def forward(self, pictures: Pictures) -> Answers:
         """One look after another: no more is held than the pictures of one, and what was found."""
@@ -328,9 +338,9 @@ def _labels(known: Classes, wanted: Classes, name: str, first: str) -> Int[Tenso
 
 
 def _wider(own: Selection, usual: Selection, wanted: Selection) -> Selection:
-    """A member's settings where the ensemble is asked for more than usual: lower scores, more
-    things, another kind of choice. It fuses first, so that less is left for the end."""
-    score = min(own.score, wanted.score) if wanted.score < usual.score else own.score
+    """A member's settings where the ensemble is asked for more than the member gives: lower scores,
+    more things, another kind of choice. It fuses first, so that less is left for the end."""
+    score = min(own.score, wanted.score) if wanted.score != usual.score else own.score
     top = max(own.top, wanted.top) if wanted.top > usual.top else own.top
     by = wanted.by if wanted.by != usual.by else own.by
     return replace(own, score=score, top=top, by=by)
