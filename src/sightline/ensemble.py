@@ -170,6 +170,7 @@ class Ensemble(nn.Module):
         first = card_of(members[0]).classes
         self.card = Card("ensemble", {}, first)
         self.needs = _needs(members, names)
+        self.by_background = all(getattr(member, "by_background", False) for member in members)
         self.preprocess = AsTheyAre(members[0].preprocess)
         self.looks: list[Look] = []
         for member, name, weight in zip(members, names, _weights(weights, members), strict=True):

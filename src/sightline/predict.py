@@ -57,7 +57,8 @@ def predict(
             evaluate --choose-scores`` wrote. Classes that are not in it keep ``score``.
         top: at most so many things a picture, the best scored of those above their threshold.
         least_background: instead, so many things a picture that look least like background, each
-            scored 1 - P(background); not with ``per_class_score``.
+            scored 1 - P(background); of a model with a second stage (Faster R-CNN), and not with
+            ``per_class_score``.
         batch: pictures of one shape that go through the model together, 1 or more.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
         fast: the model of a checkpoint is fused first, see ``sightline.fuse``.
@@ -254,6 +255,8 @@ def choosing(
     before = getattr(model, "selection", None)
     if missing := [name for name in changes if not hasattr(before, name)]:
         raise SightlineError(f"this model does not let one choose by {', '.join(missing)}")
+    if "by" in changes and not getattr(model, "by_background", False):
+        raise SightlineError("least-background is for models with a second stage: leave it out")
     try:
         if changes:
             model.selection = replace(before, **changes)  # type: ignore[type-var]
