@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import sightline
 from sightline.data.loader import eval_loader
-from sightline.ensemble import Ensemble, ensemble
+from sightline.ensemble import Ensemble, Pictures, ensemble
 from sightline.errors import SightlineError
 from sightline.evaluate import evaluate
 from sightline.models import Card
@@ -330,6 +330,16 @@ def test_probabilities_of_label_maps_are_averaged_by_hand() -> None:
         (scene,) = predict(ensemble([Painted(1.0), Exchanged(10.0)], weights=weights), pixel)
         assert scene.semantic is not None
         assert scene.semantic.unique().tolist() == [label]
+
+
+def test_label_maps_of_models_on_two_devices() -> None:
+    """As of a checkpoint on a GPU and an exported file on the CPU; on "meta" nothing is calculated,
+    and PyTorch adds no other tensor to one that is there."""
+    there = Painted()
+    there.place = nn.Parameter(torch.empty(0, device="meta"))
+    with torch.no_grad():
+        answers = ensemble([there, Painted()])(Pictures([NOISE]))
+    assert [(m.device.type, m.shape) for m in answers.maps] == [("meta", (3, 20, 30))]
 
 
 def test_label_maps_with_their_stuff_in_another_order() -> None:

@@ -361,11 +361,12 @@ def _best(things: Instances, selection: Selection | None) -> Instances:
 
 
 def _added(sums: list[Tensor], maps: list[Tensor]) -> list[Tensor]:
-    """Maps of each picture, added to those of the first look, at their size."""
+    """Maps of each picture, added to those of the first look, at their size and on their device:
+    members may be on several."""
     if not sums:
         return maps
     return [
-        total + F.interpolate(map[None], size=total.shape[1:], mode="bilinear")[0]
+        total + F.interpolate(map[None].to(total.device), total.shape[1:], mode="bilinear")[0]
         for total, map in zip(sums, maps, strict=True)
     ]
 
