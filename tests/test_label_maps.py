@@ -159,6 +159,9 @@ def test_what_has_no_maps_is_told(run: Path, tmp_path: Path) -> None:
         evaluate(Bright(), boxes, kind="semantic")
     with pytest.raises(SightlineError, match="choose by score"):
         evaluate(run / "run" / "best.safetensors", run / "data", score=0.5)
+    for model in (tmp_path / "map.safetensors", [tmp_path / "map.safetensors"] * 2):
+        with pytest.raises(SightlineError, match="a label map has no scores: leave out per-class"):
+            sightline.predict(model, boxes.pictures, per_class_score={"class 0": 0.5})
 
 
 def test_a_folder_of_boxes_cannot_be_trained_on(tmp_path: Path) -> None:

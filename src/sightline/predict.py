@@ -107,6 +107,8 @@ def predict_stream(
     if per_class_score is not None and least_background is not None:
         raise SightlineError("per-class-score and least-background exclude one another: give one")
     model = open_models(model, device, fast)
+    if per_class_score is not None and "semantic" in getattr(model, "needs", ()):
+        raise SightlineError("a label map has no scores: leave out per-class-score")
     least, kept = None, top
     if per_class_score is not None:
         least = thresholds(per_class_score, model.card.classes, score_of(model, score))
