@@ -20,6 +20,7 @@ class Bright(nn.Module):
     the brightest value there, 0..1."""
 
     needs: frozenset[str] = frozenset()
+    by_background = True
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()

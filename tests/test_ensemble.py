@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import sightline
 from sightline.data.loader import eval_loader
-from sightline.ensemble import Ensemble, ensemble
+from sightline.ensemble import Ensemble, Pictures, ensemble
 from sightline.errors import SightlineError
 from sightline.evaluate import evaluate
 from sightline.models import Card
 from sightline.ops.masks import decode, encode
-from sightline.predict import choosing, predict
+from sightline.predict import choosing, predict, score_of
 from sightline.preprocess import Preprocess
 from sightline.types import Classes, Images, Placement, Scene
 from sightline.views import View, views
@@ -172,7 +172,66 @@ def test_settings_reach_the_members_where_more_is_asked_for_and_are_put_back() -
     assert (len(nothing.things), len(one.things), len(least.things)) == (0, 1, 1)
     own = usual.score, usual.top, "class"
     assert seen == [own, (0.01, 300, "class"), own, own, (0.0, usual.top, "background")]
-    assert first.selection == second.selection == both.selection == usual
+    assert first.selection == second.selection == usual
+    assert both.selection.score == pytest.approx(0.05 / 2)
+
+
+def strict(gain: float, threshold: float) -> Bright:
+    """Sees RED's patch with a score of 0.8 times ``gain``, and says so above the threshold."""
+    model = dimmed(gain)
+    model.selection = replace(model.selection, score=threshold)
+    return model
+
+
+def test_what_one_look_of_many_sees_comes_out() -> None:
+    """The one that sees it scores it 0.8, above its threshold of 0.5; six share that: 0.133. With
+    weights 1 and 3 it is 0.2, or 0.267 of the heaviest where nothing is averaged."""
+    seeing, blind = strict(1.0, 0.5), strict(0.0, 0.5)
+    assert scores(ensemble([seeing, *[blind] * 5])) == pytest.approx([0.8 / 6])
+    for fuse, score in [("wbf", 0.2), ("nms", 0.8 / 3), ("soft-nms", 0.8 / 3)]:
+        for order in (1, -1):
+            models, weights = [seeing, blind][::order], [1.0, 3.0][::order]
+            both = ensemble(models, weights=weights, fuse=fuse)  # type: ignore[arg-type]
+            assert scores(both) == pytest.approx([score])
+            assert score_of(both, None) < score
+
+
+@pytest.mark.parametrize("fuse", FUSIONS)
+def test_each_member_sifts_by_its_own_threshold(fuse: Any) -> None:
+    """One gives what it scores above 0.7, another above 0.3: 0.8 of the first and 0.4 of the second
+    come out, the first's 0.4 would not; whichever of the two is the first."""
+    for models in ([strict(0.0, 0.7), strict(0.5, 0.3)], [strict(0.5, 0.3), strict(0.0, 0.7)]):
+        assert scores(ensemble(models, fuse=fuse)) == pytest.approx([0.2 if fuse == "wbf" else 0.4])
+    assert scores(ensemble([strict(0.5, 0.7), strict(0.0, 0.3)], fuse=fuse)) == []
+
+
+def test_a_score_that_is_asked_for_is_one_of_what_was_fused() -> None:
+    """Both see 0.4 and 0.32, and give what is above 0.35: the second is silent. Asked for what
+    is above 0.3 both speak, and their mean is 0.36; above 0.36 it is not."""
+    both = ensemble([strict(0.5, 0.35), strict(0.4, 0.35)])
+    assert scores(both) == pytest.approx([0.2])
+    for score, found in [(0.3, [0.36]), (0.37, []), (0.35, [])]:
+        (scene,) = predict(both, RED, score=score)
+        assert scene.things.scores is not None
+        assert scene.things.scores.tolist() == pytest.approx(found)
+
+
+@pytest.mark.parametrize("looks", [1, 3, 6, 7])
+def test_a_threshold_for_another_class_asks_the_members_for_no_more(looks: int) -> None:
+    models = [strict(1.0, 0.05) for _ in range(looks)]
+    seen: set[float] = set()
+    models[0].register_forward_pre_hook(lambda model, _: seen.add(model.selection.score))
+    (scene,) = predict(models, RED, per_class_score={"green": 0.9})
+    assert len(scene.things) == 1
+    assert seen == {0.05}
+
+
+def test_suppression_still_drops_what_it_lowers_far() -> None:
+    """The two lie on one another but for a tenth: the worse is lowered from 0.8 to 0.21 at the
+    least look's threshold of 0.3, and is none any more."""
+    models: list[Any] = [strict(1.0, 0.3), shifted(1)]
+    models[1].selection = replace(models[1].selection, score=0.3)
+    assert scores(ensemble(models, fuse="soft-nms")) == pytest.approx([0.8])
 
 
 class Marked(Bright):
@@ -273,6 +332,16 @@ def test_probabilities_of_label_maps_are_averaged_by_hand() -> None:
         assert scene.semantic.unique().tolist() == [label]
 
 
+def test_label_maps_of_models_on_two_devices() -> None:
+    """As of a checkpoint on a GPU and an exported file on the CPU; on "meta" nothing is calculated,
+    and PyTorch adds no other tensor to one that is there."""
+    there = Painted()
+    there.place = nn.Parameter(torch.empty(0, device="meta"))
+    with torch.no_grad():
+        answers = ensemble([there, Painted()])(Pictures([NOISE]))
+    assert [(m.device.type, m.shape) for m in answers.maps] == [("meta", (3, 20, 30))]
+
+
 def test_label_maps_with_their_stuff_in_another_order() -> None:
     (plain,) = predict(Painted(), NOISE)
     (both,) = predict([Painted(), Painted(order=(0, 2, 1))], NOISE)
@@ -331,8 +400,10 @@ def test_what_is_no_ensemble(models: Any, options: Any, told: str) -> None:
 def test_things_and_maps_are_not_mixed() -> None:
     boxes, map = Bright(), Painted()
     map.card = boxes.card
-    with pytest.raises(SightlineError, match="one of these models finds things, another draws"):
-        predict([boxes, map], RED)
+    with pytest.raises(SightlineError, match="model 1 finds things, model 2 draws a label map: "):
+        ensemble([boxes, map])
+    with pytest.raises(SightlineError, match="model 2 finds things, model 1 draws a label map: "):
+        ensemble([map, boxes])
 
 
 def test_an_ensemble_is_not_saved_or_exported(tmp_path: Path) -> None:

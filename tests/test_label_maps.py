@@ -71,6 +71,23 @@ def test_the_table_and_the_json(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert "a label map has no boxes" in capsys.readouterr().err
 
 
+def test_an_ensemble_is_measured_as_its_models_are(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two that are alike agree: together they have the numbers of one, without being told what to
+    measure."""
+    model, data = str(run / "run" / "best.safetensors"), str(run / "data")
+    both = evaluate([model, model], data)
+    assert both.kind == "semantic"
+    assert both["mIoU"] == pytest.approx(evaluate(model, data)["mIoU"], abs=1e-4)
+    assert main(["evaluate", model, data, "--flips", "horizontal"]) == 0
+    assert "mIoU" in capsys.readouterr().out
+    photo, out = str(run / "data" / "val" / "1.png"), run / "both.json"
+    assert main(["predict", model, model, photo, "--coco-json", str(out)]) == 2
+    assert "hold no label maps" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_drawn_photos_and_maps_that_can_be_read_again(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +159,9 @@ def test_what_has_no_maps_is_told(run: Path, tmp_path: Path) -> None:
         evaluate(Bright(), boxes, kind="semantic")
     with pytest.raises(SightlineError, match="choose by score"):
         evaluate(run / "run" / "best.safetensors", run / "data", score=0.5)
+    for model in (tmp_path / "map.safetensors", [tmp_path / "map.safetensors"] * 2):
+        with pytest.raises(SightlineError, match="a label map has no scores: leave out per-class"):
+            sightline.predict(model, boxes.pictures, per_class_score={"class 0": 0.5})
 
 
 def test_a_folder_of_boxes_cannot_be_trained_on(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sightline
+from sightline.ensemble import ensemble
 from sightline.errors import SightlineError
 from sightline.ops.masks import encode
 from sightline.predict import (
@@ -471,6 +472,16 @@ def test_a_real_model_from_a_file(tmp_path: Path) -> None:
         torch.testing.assert_close(a.things.boxes, b.things.boxes, atol=1e-2, rtol=0)
     least = predict(model, pictures, least_background=4)
     assert [len(scene.things) for scene in least] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssd"])
+def test_a_model_of_one_stage_does_not_choose_by_background(name: str) -> None:
+    size = {"side": 96} if name == "ssd" else {"short": 64, "long": 96}
+    one = sightline.create(name, classes=COLOURS, backbone="test_resnet", **size)
+    for model in (one, ensemble([Bright(), one])):
+        with pytest.raises(SightlineError, match="is for models with a second stage: leave it out"):
+            predict(model, RED, least_background=3)
+        assert model.selection.by == "class"
 
 
 def test_a_device_that_is_not_there() -> None:

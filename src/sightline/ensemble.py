@@ -58,8 +58,9 @@ def ensemble(
         device, fast, bf16, compile: as in ``open_model``, for each.
 
     Raises:
-        SightlineError: no model, models with different classes, weights that do not fit, a scale of
-            a model that takes pictures of one size, or a model that cannot be opened.
+        SightlineError: no model, models with different classes, some that find things and some that
+            draw label maps, weights that do not fit, a scale of a model that takes pictures of one
+            size, or a model that cannot be opened.
     """
     listed = list(models) if isinstance(models, list | tuple) else [models]
     if not listed:
@@ -168,6 +169,8 @@ class Ensemble(nn.Module):
         self.fuse: Fusion = fuse
         first = card_of(members[0]).classes
         self.card = Card("ensemble", {}, first)
+        self.needs = _needs(members, names)
+        self.by_background = all(getattr(member, "by_background", False) for member in members)
         self.preprocess = AsTheyAre(members[0].preprocess)
         self.looks: list[Look] = []
         for member, name, weight in zip(members, names, _weights(weights, members), strict=True):
@@ -176,7 +179,17 @@ class Ensemble(nn.Module):
                 preprocess = member.preprocess.scaled(view.scale)
                 self.looks.append(Look(member, view, preprocess, labels, float(weight)))
         if all(hasattr(member, "selection") for member in members):
-            self.selection = self._usual = members[0].selection
+            selection: Selection = members[0].selection
+            self.selection = self._usual = replace(selection, score=self._least())
+
+    def _least(self) -> float:
+        """The score above which whatever a look finds comes out, if it overlaps nothing better: the
+        members have sifted by their own thresholds, which are for scores before fusion. In single
+        precision, as thresholds of classes are, so that it is known again among them."""
+        weights = torch.tensor([look.weight for look in self.looks])
+        scores = torch.tensor([look.member.selection.score for look in self.looks])
+        whole = weights.sum() if self.fuse == "wbf" else weights.max()
+        return float((scores * weights / whole).min())
 
     def forward(self, pictures: Pictures) -> Answers:
         """One look after another: no more is held than the pictures of one, and what was found."""
@@ -189,8 +202,6 @@ class Ensemble(nn.Module):
                     maps = _added(maps, look.maps(answer, placements))
                 else:
                     found.append((answer, placements))
-        if found and maps:
-            raise SightlineError("one of these models finds things, another draws a label map")
         return Answers(found, maps, getattr(self, "selection", None))
 
     @contextmanager
@@ -289,6 +300,23 @@ def _weights(weights: Sequence[float], members: Sequence[Any]) -> Sequence[float
     return weights or [1.0] * len(members)
 
 
+def _needs(members: Sequence[Any], names: Sequence[str]) -> frozenset[str]:
+    """The first member's: from that one tells what a model is measured by.
+
+    Raises:
+        SightlineError: some find things, others draw label maps.
+    """
+    needs: list[frozenset[str]] = [getattr(member, "needs", frozenset()) for member in members]
+    drawing = [name for name, need in zip(names, needs, strict=True) if "semantic" in need]
+    finding = [name for name, need in zip(names, needs, strict=True) if "semantic" not in need]
+    if drawing and finding:
+        raise SightlineError(
+            f"{finding[0]} finds things, {drawing[0]} draws a label map: "
+            "the models of an ensemble answer alike"
+        )
+    return needs[0]
+
+
 def _labels(known: Classes, wanted: Classes, name: str, first: str) -> Int[Tensor, " C"]:
     """For each class that a member knows, then for each of its stuff, the ensemble's label.
 
@@ -311,9 +339,9 @@ def _labels(known: Classes, wanted: Classes, name: str, first: str) -> Int[Tenso
 
 
 def _wider(own: Selection, usual: Selection, wanted: Selection) -> Selection:
-    """A member's settings where the ensemble is asked for more than usual: lower scores, more
-    things, another kind of choice. It fuses first, so that less is left for the end."""
-    score = min(own.score, wanted.score) if wanted.score < usual.score else own.score
+    """A member's settings where the ensemble is asked for more than the member gives: lower scores,
+    more things, another kind of choice. It fuses first, so that less is left for the end."""
+    score = min(own.score, wanted.score) if wanted.score != usual.score else own.score
     top = max(own.top, wanted.top) if wanted.top > usual.top else own.top
     by = wanted.by if wanted.by != usual.by else own.by
     return replace(own, score=score, top=top, by=by)
@@ -333,11 +361,12 @@ def _best(things: Instances, selection: Selection | None) -> Instances:
 
 
 def _added(sums: list[Tensor], maps: list[Tensor]) -> list[Tensor]:
-    """Maps of each picture, added to those of the first look, at their size."""
+    """Maps of each picture, added to those of the first look, at their size and on their device:
+    members may be on several."""
     if not sums:
         return maps
     return [
-        total + F.interpolate(map[None], size=total.shape[1:], mode="bilinear")[0]
+        total + F.interpolate(map[None].to(total.device), total.shape[1:], mode="bilinear")[0]
         for total, map in zip(sums, maps, strict=True)
     ]
 

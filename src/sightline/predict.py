@@ -57,7 +57,8 @@ def predict(
             evaluate --choose-scores`` wrote. Classes that are not in it keep ``score``.
         top: at most so many things a picture, the best scored of those above their threshold.
         least_background: instead, so many things a picture that look least like background, each
-            scored 1 - P(background); not with ``per_class_score``.
+            scored 1 - P(background); of a model with a second stage (Faster R-CNN), and not with
+            ``per_class_score``.
         batch: pictures of one shape that go through the model together, 1 or more.
         device: left out: where the model is; for a checkpoint, the GPU if there is one.
         fast: the model of a checkpoint is fused first, see ``sightline.fuse``.
@@ -106,6 +107,8 @@ def predict_stream(
     if per_class_score is not None and least_background is not None:
         raise SightlineError("per-class-score and least-background exclude one another: give one")
     model = open_models(model, device, fast)
+    if per_class_score is not None and "semantic" in getattr(model, "needs", ()):
+        raise SightlineError("a label map has no scores: leave out per-class-score")
     least, kept = None, top
     if per_class_score is not None:
         least = thresholds(per_class_score, model.card.classes, score_of(model, score))
@@ -254,6 +257,8 @@ def choosing(
     before = getattr(model, "selection", None)
     if missing := [name for name in changes if not hasattr(before, name)]:
         raise SightlineError(f"this model does not let one choose by {', '.join(missing)}")
+    if "by" in changes and not getattr(model, "by_background", False):
+        raise SightlineError("least-background is for models with a second stage: leave it out")
     try:
         if changes:
             model.selection = replace(before, **changes)  # type: ignore[type-var]

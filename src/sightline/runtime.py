@@ -133,6 +133,7 @@ class Exported(nn.Module):
             shell = create(header.card.model, header.card.classes, **header.card.options).eval()
             self._form = form_of_answers(shell)
             self.describe, self.needs = shell.describe, shell.needs
+            self.by_background = getattr(shell, "by_background", False)
             self._selection = None
             if header.selection:
                 self._selection = replace(shell.selection, **header.selection)

@@ -244,6 +244,15 @@ def test_targets_lie_in_the_pixels_of_the_batch() -> None:
             assert target.things.keypoints[0, 0, 0] == pytest.approx(12 * scale, abs=0.3)
 
 
+def test_a_large_photo_is_made_smaller_before_its_canvas_is_laid() -> None:
+    """16 Mpx and more would be laid around it, of which the model is to see 32 x 32."""
+    data = InMemory([boxes_scene((1000, 1200), [10, 10, 700, 900])] * 4, Classes(("a",)))
+    (batch,) = train(data, augment=Augment(flip=0, expand=1))
+    sizes = [height * width for height, width in (place.original for place in batch.placements)]
+    assert max(sizes) > 4_900_000
+    assert max(sizes) < 4_930_000
+
+
 def test_only_what_the_model_needs_is_loaded() -> None:
     [*batches] = train()
     assert all(target.things.masks is None for batch in batches for target in batch.targets)

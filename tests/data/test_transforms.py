@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.data.transforms import Augment, cut, distort, expanded, flip, patch, recolour
+from sightline.data.transforms import (
+    Augment,
+    cut,
+    distort,
+    expanded,
+    flip,
+    patch,
+    recolour,
+    room_for,
+    shrunk,
+)
 from sightline.errors import SightlineError
 from sightline.ops.masks import encode, rasterise
 from sightline.types import UNLABELLED, Instances, Panoptic, Scene, Segment
@@ -376,6 +386,84 @@ def test_the_variations_of_ssd_shift_no_other_draw() -> None:
         first, again = (all_of_it(noise(20, 30), full_scene(), generator(seed)) for _ in range(2))
         assert first[0].equal(again[0])
         assert first[1].things.boxes.equal(again[1].things.boxes)
+
+
+def test_colours_are_distorted_before_the_canvas_is_laid() -> None:
+    """So that the canvas keeps its own, and contrast turns about the mean of the photo. The same
+    seed without a canvas gives the distorted photo."""
+    photo = noise(20, 30)
+    alone, _ = Augment(flip=0, distort=1)(photo, full_scene(), generator(1))
+    both, scene = Augment(flip=0, distort=1, expand=1)(photo, full_scene(), generator(1))
+    left, top = (scene.things.boxes[0, :2] - torch.tensor([4, 2])).int().tolist()
+    assert not torch.equal(alone, photo)
+    assert torch.equal(both[:, top : top + 20, left : left + 30], alone)
+    outside = torch.ones(both.shape[1:], dtype=torch.bool)
+    outside[top : top + 20, left : left + 30] = False
+    assert (both[:, outside] == torch.tensor([[124], [116], [104]])).all()
+
+
+@pytest.mark.parametrize(("seen", "factor"), [(0.025, 0.16), (0.5, 0.5), (1.0, 1.0), (2.0, 1.0)])
+def test_room_for_a_canvas_by_hand(seen: float, factor: float) -> None:
+    """Sixteen times 12 Mpx is 192 Mpx, 4.9 Mpx are 0.0256 of it: 0.16 of each side. A model that
+    sees it with half its sides has half its sides; one that sees it as it is, the whole."""
+
+    def size(height: int, width: int) -> tuple[int, int]:
+        return int(seen * height), int(seen * width)
+
+    found = room_for((3000, 4000), (-3000, -4000, 12000, 16000), size)
+    assert found == pytest.approx(factor)
+    assert room_for((480, 640), (-1440, 0, 1920, 2560), size) == 1
+    assert room_for((6000, 8000), (0, 0, 6000, 8000), size) == 1
+
+
+@pytest.mark.parametrize("masks", ["maps", "rle", "polygons"])
+def test_a_picture_made_smaller_by_hand(masks: str) -> None:
+    picture = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    picture[:, :, 15:] = 200
+    smaller, scene, window = shrunk(picture, full_scene(masks), (-10, 4, 40, 60), 0.5)
+    assert window == (-5, 2, 20, 30)
+    assert scene.size == smaller.shape[1:] == (10, 15)
+    assert smaller[0, 0].tolist() == [0] * 7 + [100] + [200] * 7
+    assert scene.things.boxes.tolist() == [[2, 1, 4, 2.5], [10, 5, 15, 10]]
+    assert scene.things.keypoints is not None
+    assert scene.things.keypoints[0].tolist() == [[2, 1, 2], [4, 2.5, 1]]
+    assert tight_boxes(maps_of(scene))[1] == [10, 5, 15, 10]
+    assert scene.semantic is not None
+    assert (scene.semantic == 1).nonzero().amin(0).tolist() == [5, 10]
+    assert scene.panoptic is not None
+    assert torch.equal(scene.panoptic.map, scene.semantic + 10)
+
+
+def test_only_a_large_canvas_makes_a_picture_smaller() -> None:
+    """A photo of 1200 x 1000 on a canvas of up to sixteen times that: the thing lies in it where it
+    would without, to a pixel or two."""
+    photo, seen = noise(1000, 1200), set[bool]()
+    scene = Scene(
+        (1000, 1200), Instances(torch.tensor([[100.0, 200, 600, 900]]), torch.tensor([0]))
+    )
+    augment = Augment(flip=0, expand=1)
+    for seed in range(6):
+        _, plain = augment(photo, scene, generator(seed))
+        picture, small = augment(photo, scene, generator(seed), lambda height, width: (300, 300))
+        (height, width), (tall, wide) = small.size, plain.size
+        assert picture.shape[1:] == (height, width)
+        assert height * width < 16 * 640 * 480 + height + width
+        if tall * wide <= 16 * 640 * 480:
+            assert small.size == plain.size
+        scale = torch.tensor([width / wide, height / tall] * 2)
+        expected = plain.things.boxes * scale
+        torch.testing.assert_close(small.things.boxes, expected, rtol=0, atol=1.5)
+        seen.add(small.size == plain.size)
+    assert seen == {True, False}
+
+
+def test_bands_make_no_difference() -> None:
+    """Without contrast each pixel is changed by itself; a picture of more than a band is as its
+    halves are."""
+    photo = noise(700, 500)
+    whole = recolour(photo, brightness=1.1, saturation=0.7, hue=0.2)
+    halves = [recolour(half, 1.1, 1.0, 0.7, 0.2) for half in photo.split(333, dim=1)]
+    assert torch.equal(whole, torch.cat(halves, dim=1))
 
 
 def test_distortion_by_hand() -> None:

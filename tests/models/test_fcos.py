@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS as Torchvision
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import box_area, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from sightline.errors import SightlineError
@@ -203,7 +203,8 @@ def test_losses_and_gradients_are_torchvisions(background: bool, tmp_path: Path)
 
 
 def test_outputs_and_answers_are_torchvisions(tmp_path: Path) -> None:
-    """Dense outputs level by level and the detections, in double precision."""
+    """Dense outputs level by level and the detections, in double precision: among them boxes that
+    lie beyond the picture and are left without area, which both answer."""
     torch.manual_seed(0)
     theirs = their_model(score_thresh=0.3, topk_candidates=50, detections_per_img=40)
     nn.init.normal_(theirs.head.classification_head.cls_logits.bias, std=2.0)
@@ -226,6 +227,7 @@ def test_outputs_and_answers_are_torchvisions(tmp_path: Path) -> None:
         torch.testing.assert_close(found.scores[row], answer["scores"])
         torch.testing.assert_close(found.boxes[row], answer["boxes"])
         assert torch.equal(found.labels[row], answer["labels"] - 1)
+    assert (box_area(found.boxes.flatten(0, 1)) == 0).any()
 
 
 def their_matches(points: Points, boxes: Tensor) -> list[int]:

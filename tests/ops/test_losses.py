@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -132,6 +133,18 @@ def test_two_classes_of_a_softmax_are_one_sigmoid() -> None:
     torch.testing.assert_close(
         softmax_focal(logits, labels), sigmoid_focal(logits[:, 1] - logits[:, 0], labels, None)
     )
+
+
+@pytest.mark.parametrize("loss", [sigmoid_focal, softmax_focal])
+def test_focal_under_autocast_is_summed_in_single_precision(loss: Any) -> None:
+    """A thousand logits of 0 in bfloat16, which has 8 bits: their sum must keep its digits."""
+    logits = torch.zeros(1001, 1 if loss is sigmoid_focal else 2, dtype=torch.bfloat16)
+    labels = torch.ones_like(logits) if loss is sigmoid_focal else torch.ones(1001).long()
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss(logits, labels).sum()
+    assert total.dtype == torch.float32
+    alpha = 0.25 if loss is sigmoid_focal else 1
+    assert total.item() == pytest.approx(1001 * math.log(2) / 4 * alpha, rel=1e-5)
 
 
 def test_focal_gradients() -> None:

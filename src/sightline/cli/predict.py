@@ -64,7 +64,8 @@ def predict(
     top
         Keep at most so many things a photo, the best scored.
     least_background
-        Keep instead so many things a photo that look least like background.
+        Keep instead so many things a photo that look least like background; for models with a
+        second stage (Faster R-CNN).
     out
         Folder for the photos with what was found drawn in, and for the videos (mp4, no sound).
         Label maps of photos are written too, under maps: a PNG whose bytes are the labels, and

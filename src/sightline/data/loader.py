@@ -280,7 +280,7 @@ class _Samples:
         picture = self.dataset.picture(index)
         if self.augment is not None:
             generator = torch.Generator().manual_seed(seed)
-            picture, scene = self.augment(picture, scene, generator)
+            picture, scene = self.augment(picture, scene, generator, self.preprocess.size)
         if scene.things.masks is not None:
             maps = rasterise(scene.things.masks, scene.size)
             scene = replace(scene, things=replace(scene.things, masks=maps))

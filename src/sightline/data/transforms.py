@@ -5,7 +5,11 @@ reaches beyond the picture where s < 1, filled with grey), a crop takes a smalle
 becomes the picture, and the model's own resize brings it to size: nothing is resampled twice, and
 the jitter is not undone, since what is in the window changes and not merely its resolution. SSD's
 augmentation (1512.02325, section 2.2) is of the same kind: ``expand`` takes a larger window, and
-``overlap`` a smaller one of it that a thing overlaps by at least so much.
+``overlap`` a smaller one of it that a thing overlaps by at least so much. It distorts the colours
+first, so that what fills the window keeps its own.
+
+A window that reaches beyond a large photo would be many times as large, and the model's resize is
+about to make a small picture of it: there the photo is made smaller first (``room_for``).
 
 A thing whose centre leaves the window becomes an ignore region on what is left of it: half a thing
 is neither a good example nor background. Nothing left: dropped. Boxes, points and polygons are
@@ -26,13 +30,15 @@ from sightline.errors import SightlineError
 from sightline.ops.boxes import iou
 from sightline.ops.masks import rasterise
 from sightline.shapes import Bool, Float, UInt8
-from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Polygons, Rle, Scene
+from sightline.types import UNLABELLED, Instances, Masks, Panoptic, Placement, Polygons, Rle, Scene
 
 _GREY = 114
 _MEAN = (124, 116, 104)  # of ImageNet
 _TRIES = 10
 _FIRST_DRAWS = 8 + 4 * _TRIES
 
+_BAND = 1 << 18  # pixels
+_CANVAS = 16 * 640 * 480  # pixels: what the largest canvas of a photo of 640 x 480 has
 _EXPAND = 4.0  # times each side, at most
 _OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # least IoU; the seventh choice is the whole picture
 _SHARES = (0.3, 1.0)  # of each side
@@ -40,6 +46,7 @@ _NARROWEST = 0.5  # width to height, or height to width
 _PATCHES = 50  # are tried, at most
 
 Window = tuple[int, int, int, int]  # top, left, height, width; it may reach beyond the picture
+Resize = Callable[[int, int], tuple[int, int]]  # height and width to height and width
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,25 @@ class Augment:
             raise SightlineError(f"scale must be a range of positive factors, not {self.scale}")
 
     def __call__(
-        self, picture: UInt8[Tensor, "3 H W"], scene: Scene, generator: torch.Generator
+        self,
+        picture: UInt8[Tensor, "3 H W"],
+        scene: Scene,
+        generator: torch.Generator,
+        size: Resize | None = None,
     ) -> tuple[UInt8[Tensor, "3 h w"], Scene]:
-        """A varied copy. Every draw is made whatever the settings: none shifts another."""
+        """A varied copy. Every draw is made whatever the settings: none shifts another.
+
+        ``size`` is what the model's resize will make of a picture's height and width; left out, no
+        picture is made smaller to save memory.
+        """
         count = _FIRST_DRAWS + 14 + 4 * _PATCHES
         draws = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
         window = self._window(scene, draws[8:], do_crop=draws[0] < self.crop, zoom=draws[1])
         window, fill = self._ssd_window(scene, window, draws[_FIRST_DRAWS:])
+        if size is not None and (factor := room_for(scene.size, window, size)) < 1:
+            picture, scene, window = shrunk(picture, scene, window, factor)
+        if self.distort > 0:
+            picture = distort(picture, self.distort, draws[_FIRST_DRAWS + 6 : _FIRST_DRAWS + 14])
         if window != (0, 0, *scene.size):
             picture, scene = cut(picture, scene, window, fill)
         if draws[2] < self.flip:
@@ -104,8 +123,6 @@ class Augment:
                 1 + self.colour * saturation,
                 0.1 * self.colour * hue,
             )
-        if self.distort > 0:
-            picture = distort(picture, self.distort, draws[_FIRST_DRAWS + 6 : _FIRST_DRAWS + 14])
         return picture, scene
 
     def _ssd_window(
@@ -199,6 +216,38 @@ def patch(
     first = int(good.int().argmax())
     top, left, height, width = map(int, [*corners[first].tolist(), *spans[first].tolist()])
     return top, left, height, width
+
+
+def room_for(picture: tuple[int, int], window: Window, size: Resize) -> float:
+    """How many times as large a picture of this height and width is to be before the window is
+    taken: 1 where that lies inside or has no more than ``_CANVAS`` pixels, else so much less that
+    it has no more; but never so small that ``size`` would enlarge it again."""
+    top, left, height, width = window
+    inside = top >= 0 and left >= 0 and top + height <= picture[0] and left + width <= picture[1]
+    if inside or height * width <= _CANVAS:
+        return 1.0
+    wanted = size(height, width)
+    least = max(wanted[0] / height, wanted[1] / width)
+    return min(1.0, max(least, math.sqrt(_CANVAS / (height * width))))
+
+
+def shrunk(
+    picture: UInt8[Tensor, "3 H W"], scene: Scene, window: Window, factor: float
+) -> tuple[UInt8[Tensor, "3 h w"], Scene, Window]:
+    """Picture, scene and window at ``factor`` times their sides, to a whole pixel."""
+    height, width = (max(1, round(side * factor)) for side in scene.size)
+    place = Placement(scene.size, (height, width))
+    pixels = tvf.resize(picture, [height, width], antialias=True)
+    masks = _change_masks(
+        scene.things.masks, place.points, lambda maps: place.masks(maps, place.size)
+    )
+    bare = replace(scene, things=replace(scene.things, masks=None))
+    scene = place.scene(bare, place.size)
+    scene = replace(scene, things=replace(scene.things, masks=masks))
+    down, across = place.scale
+    top, left = round(window[0] * down), round(window[1] * across)
+    tall, wide = max(1, round(window[2] * down)), max(1, round(window[3] * across))
+    return pixels, scene, (top, left, tall, wide)
 
 
 def cut(
@@ -343,10 +392,13 @@ def recolour(
 
     ``hue`` is a share of a full turn about the grey axis. torchvision's four functions take 63 ms
     for a picture of 640x480, 49 of them for the hue; this takes 5. In whole numbers (1/65536), so
-    that the result does not depend on the number of threads or the machine.
+    that the result does not depend on the number of threads or the machine; a band of rows at a
+    time, since these take many times the memory of the picture.
     """
     luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    grey = float(picture.sum((1, 2)).double() @ luma) / picture[0].numel()
+    bands = picture.split(max(1, _BAND // picture.shape[2]), dim=1)
+    total = sum((band.sum((1, 2)) for band in bands), torch.zeros(3, dtype=torch.int64))
+    grey = float(total.double() @ luma) / picture[0].numel()
     cos, sin = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue) / math.sqrt(3)
     across = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64)
     identity = torch.eye(3, dtype=torch.float64)
@@ -354,6 +406,9 @@ def recolour(
     matrix = (saturation * identity + (1 - saturation) * luma) @ turn * (brightness * contrast)
     offset = round(brightness * (1 - contrast) * grey * 65536) + 32768
     weights = (matrix * 65536).round().int()
-    red, green, blue = picture.int()
-    rows = [offset + a * red + b * green + c * blue for a, b, c in weights]
-    return (torch.stack(rows) >> 16).clamp_(0, 255).to(torch.uint8)
+    recoloured: list[Tensor] = []
+    for band in bands:
+        red, green, blue = band.int()
+        rows = [(offset + a * red + b * green + c * blue) >> 16 for a, b, c in weights]
+        recoloured.append(torch.stack(rows).clamp_(0, 255).to(torch.uint8))
+    return torch.cat(recoloured, dim=1)

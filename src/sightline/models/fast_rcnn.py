@@ -76,6 +76,8 @@ class RegionHead(Protocol):
 
 
 class FastRCNN(nn.Module):
+    by_background = True  # it can select so, see Selection
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -61,6 +61,8 @@ class Outputs(NamedTuple):
 
 
 class FasterRCNN(nn.Module):
+    by_background = True  # it can select so, see Selection
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -75,7 +75,9 @@ def softmax_focal(
     gamma: float = 2.0,
 ) -> Float[Tensor, " N"]:
     """Focal loss of one softmax over C classes, background among them; ``gamma`` 0 is
-    cross-entropy."""
+    cross-entropy. In single precision at least: autocast on a CPU leaves log_softmax in bfloat16,
+    unlike the sigmoid form, and a sum over all anchors is too long for that."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     log_right = F.log_softmax(logits, dim=1).gather(1, labels[:, None])[:, 0]
     return -log_right if gamma == 0 else -log_right * (1 - log_right.exp()) ** gamma
 

@@ -25,6 +25,7 @@ class Selection:
     ``by`` "class": each class of each region is a candidate of its own, scored by that class.
     ``by`` "background": a region is one candidate, scored by how little it looks like background,
     1 - P(background), and named after its best class; the ``top`` least background-like are kept.
+    Only a model whose ``by_background`` is true selects so.
     """
 
     score: float = 0.05  # answers scored at most this are dropped
