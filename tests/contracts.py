@@ -334,7 +334,6 @@ CONTRACTS = [
     assert_fused_equals_eager,
     assert_exports,
 ]
-FORMS = [assert_becomes_onnx, assert_compiles]  # minutes, all together
 
 
 def assert_dataset(dataset: Dataset) -> None:

@@ -321,7 +321,7 @@ def test_nothing_is_left_of_a_file_that_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No answer lies less than nothing from another."""
-    monkeypatch.setattr(sys.modules["sightline.agreement"], "_PIXELS", -1.0)
+    monkeypatch.setattr(sys.modules["sightline.agreement"], "PIXELS", -1.0)
     shutil.copy(folder / "model.safetensors", tmp_path / "model.safetensors")
     with pytest.raises(SightlineError, match="was not written"):
         export(tmp_path / "model.safetensors", tmp_path / "a.onnx", photos=folder / "photos")

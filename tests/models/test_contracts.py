@@ -1,6 +1,8 @@
 """Every model and all six probes against the suite that every model must pass."""
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,15 +97,22 @@ def test_contract(case: Case, contract: Callable[..., None], tmp_path: Path) -> 
         contract(case)
 
 
+NO_PROBES = [number for number, case in enumerate(CASES) if case.name not in PROBES]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("contract", contracts.FORMS, ids=lambda contract: contract.__name__)
-@pytest.mark.parametrize("case", [case for case in CASES if case.name not in PROBES], ids=str)
-def test_form(case: Case, contract: Callable[..., None], tmp_path: Path) -> None:
-    if contract is contracts.assert_becomes_onnx:
-        contract(case, tmp_path)
-    else:
-        contract(case)
+@pytest.mark.parametrize("number", NO_PROBES, ids=lambda number: str(CASES[number]))
+def test_as_onnx(number: int, tmp_path: Path) -> None:
+    contracts.assert_becomes_onnx(CASES[number], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NO_PROBES, ids=lambda number: str(CASES[number]))
+def test_compiled(number: int) -> None:
+    """In a process of its own: pytest has shapes checked, which cannot be compiled."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-m", "tests.compiled", str(number)], cwd=root, check=True)
 
 
 @pytest.mark.parametrize(

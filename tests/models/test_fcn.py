@@ -10,11 +10,9 @@ import torchvision
 from torch import nn
 
 from sightline import weights
-from sightline.draw import to_pillow
 from sightline.errors import SightlineError
 from sightline.models import create
 from sightline.types import Classes, Images, Scene
-from sightline.weights.releases import RELEASES
 from sightline.weights.torchvision import read_torchvision
 
 SIZES = torch.tensor([[65, 97]] * 2)  # no multiple of any stride
@@ -61,18 +59,6 @@ def test_the_classes_are_voc_s_and_background_is_stuff(tmp_path: Path) -> None:
 def test_a_user_s_own_classes(tmp_path: Path) -> None:
     ours = with_weights_of(their_model(classes=3), tmp_path)
     assert ours.card.classes == Classes(("class 1", "class 2"), (1, 2), stuff=("background",))
-
-
-def test_pictures_are_resized_as_torchvision_does(tmp_path: Path) -> None:
-    """The long side, 960 x 520 / 601 = 830.6, is rounded down; nothing is padded. Beside Pillow's
-    resizing one value in three hundred is rounded the other way, one step of 255."""
-    preset = torchvision.models.get_weight(RELEASES["fcn_resnet50"].enum).transforms()
-    picture = torch.randint(0, 256, (3, 601, 960), dtype=torch.uint8)
-    images, _ = RELEASES["fcn_resnet50"].preprocess([picture])
-    assert images.pixels.shape == (1, 3, 520, 830)
-    apart = (images.pixels[0] - preset(to_pillow(picture))).abs()
-    assert apart.max() < 1.01 / 255 / 0.224
-    assert (apart > 1e-5).float().mean() < 0.005
 
 
 def test_losses_and_gradients_are_torchvisions(tmp_path: Path) -> None:
