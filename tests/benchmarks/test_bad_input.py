@@ -119,7 +119,7 @@ def test_a_seed_spoils_a_file_the_same_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default::sightline.errors.DataWarning")  # as a user has it
+@pytest.mark.filterwarnings("default::sightline.data.packed.DataWarning")  # as a user has it
 def test_a_hundred_spoiled_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["bad_input", "--count", "100", "--seed", "123456"])
     assert bad_input.main() == 0
