@@ -260,6 +260,7 @@ def test_a_line_with_keypoints_too_few(tmp_path: Path) -> None:
         ("train: images\nval: [[a]]\nnames: [a, b]", '"val" is neither a path nor a list'),
         ("train: images\nval: pictures\nnames: [a, b]", "names .*pictures, which is neither"),
         ("train: images\nval: /\nnames: [a, b]", "names /, which is the whole disk"),
+        (f"train: images\nval: {'../' * 40}\nnames: [a, b]", "which is the whole disk"),
         (f"{YAML}kpt_shape: [2, 4]", "kpt_shape"),
         (f"{YAML}kpt_shape: 2", "kpt_shape"),
         (f"{YAML}kpt_shape: [2, 3]\nflip_idx: [1, 1]", "flip_idx"),

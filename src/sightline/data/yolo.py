@@ -132,7 +132,7 @@ def _is_labelled(found: Found) -> bool:
 def _pictures(found: Found) -> Iterator[Told]:
     """Of a split: all in its folders, however deep, and those on its lists."""
     for source in found.sources:
-        if source.resolve() == Path(source.anchor):
+        if not source.resolve().name:  # however it is reached
             raise SightlineError(f"{found.described} names {source}, which is the whole disk")
         if is_folder(source):
             files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
