@@ -46,6 +46,7 @@ class Family:
     augment: Augment = FLIPS
     lr: float = 0.02  # where the schedule is at its height
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    needs: frozenset[str] = frozenset()  # of a scene, besides its things
 
     def build(self, by: str, classes: Classes) -> Any:
         model: Any
@@ -60,7 +61,13 @@ class Family:
 def fit(model: Any, family: Family, dataset: Dataset, passes: int, seed: int, workers: int) -> None:
     """The same loop for both: see the module's docstring."""
     loader = partial(
-        train_loader, dataset, model.preprocess, batch=BATCH, seed=seed, augment=family.augment
+        train_loader,
+        dataset,
+        model.preprocess,
+        batch=BATCH,
+        seed=seed,
+        augment=family.augment,
+        needs=family.needs,
     )
     make = sgd if family.optimizer == "sgd" else adamw
     optimizer = make(model, family.lr)

@@ -30,6 +30,7 @@ from sightline.types import UNLABELLED, Classes, Images, Loss, Placement, Scene
 AUXILIARY = 0.5  # weight of the second head's loss in torchvision's script
 ZOOM = Augment(flip=0.5, scale=(0.5, 2.0))
 PLACED = Preprocess(short=240, long=320)
+MAPS = frozenset({"semantic"})
 
 
 class Theirs(nn.Module):
@@ -76,6 +77,7 @@ FAMILIES = {
         theirs=fcn,
         preprocess=PLACED,
         augment=ZOOM,
+        needs=MAPS,
     ),
     "unet": Family(
         name="unet",
@@ -83,6 +85,7 @@ FAMILIES = {
         theirs=unet,
         preprocess=PLACED,
         augment=ZOOM,
+        needs=MAPS,
         lr=0.001,
         optimizer="adamw",
     ),
